@@ -1,0 +1,29 @@
+"""The small types everything composes from; imports nothing else of flowgen."""
+
+from flowgen.core.checks import check_values, debug_checks
+from flowgen.core.errors import InputError
+from flowgen.core.protocols import Coupling, Objective, Source, VelocityField, domain_of
+from flowgen.core.randomness import generator_for, per_sample
+from flowgen.core.tensors import expand, flatten, mean_over_dims
+from flowgen.core.types import Coefficients, Condition, Loss, Pair, PathPoint
+
+__all__ = [
+    "Coefficients",
+    "Condition",
+    "Coupling",
+    "InputError",
+    "Loss",
+    "Objective",
+    "Pair",
+    "PathPoint",
+    "Source",
+    "VelocityField",
+    "check_values",
+    "debug_checks",
+    "domain_of",
+    "expand",
+    "flatten",
+    "generator_for",
+    "mean_over_dims",
+    "per_sample",
+]

@@ -1,0 +1,76 @@
+"""What the layers ask of each other; any object with the right signature will do."""
+
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from flowgen.core.types import Condition, Loss, Pair
+
+
+@runtime_checkable
+class VelocityField(Protocol):
+    """A velocity ``v(x, t)``: a model, a teacher, a guided model, an oracle.
+
+    A field may carry ``domain: tuple[float, float]``, the closed range of times inside ``[0, 1]``
+    where it is finite; see :func:`domain_of`.
+    """
+
+    def __call__(self, x: Tensor, t: Tensor, cond: Condition | None = None) -> Tensor:
+        """Return the velocity ``(b, *d)`` at states ``x (b, *d)`` and times ``t (b,)``."""
+        ...
+
+
+@runtime_checkable
+class Coupling(Protocol):
+    """Decides which source sample belongs to which data sample, or what a pair weighs.
+
+    Attributes:
+        score_valid: Whether the score follows from the velocity after this coupling.
+        exact_marginals: Whether both marginals of the pairs are the given ones.
+        condition_safe: Whether the source stays independent of the condition.
+    """
+
+    score_valid: bool
+    exact_marginals: bool
+    condition_safe: bool
+
+    def __call__(self, pair: Pair, *, generator: torch.Generator | None = None) -> Pair:
+        """Return the coupled pair; rows of ``x_1`` and ``cond`` stay aligned."""
+        ...
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """What a model is trained to do."""
+
+    def __call__(
+        self,
+        model: VelocityField,
+        pair: Pair,
+        *,
+        step: int = 0,
+        generator: torch.Generator | None = None,
+    ) -> Loss:
+        """Return the unreduced loss of ``model`` on ``pair``."""
+        ...
+
+
+@runtime_checkable
+class Source(Protocol):
+    """The distribution at time 0."""
+
+    def sample(
+        self,
+        n: int,
+        *,
+        generator: torch.Generator | None = None,
+        device: torch.device | str | None = None,
+    ) -> Tensor:
+        """Return ``n`` samples, shape ``(n, *d)``; the generator lives on ``device``."""
+        ...
+
+
+def domain_of(field: VelocityField) -> tuple[float, float]:
+    """Return the closed range of times where ``field`` is finite; ``(0, 1)`` if it does not say."""
+    return getattr(field, "domain", (0.0, 1.0))
