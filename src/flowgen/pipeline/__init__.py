@@ -1,1 +1,22 @@
-"""To be written."""
+"""Everything needed to sample: pipeline, building from configs, saving and loading, pictures."""
+
+from flowgen.pipeline.build import build, check_targets
+from flowgen.pipeline.checkpoint import atomic, description, find, load, pick_device, save
+from flowgen.pipeline.images import grid, is_image, save_image, save_picture
+from flowgen.pipeline.pipeline import Pipeline
+
+__all__ = [
+    "Pipeline",
+    "atomic",
+    "build",
+    "check_targets",
+    "description",
+    "find",
+    "grid",
+    "is_image",
+    "load",
+    "pick_device",
+    "save",
+    "save_image",
+    "save_picture",
+]

@@ -1,1 +1,20 @@
-"""To be written."""
+"""Training: the LightningModule, averaged weights, schedules, callbacks and loggers."""
+
+from flowgen.training.checkpoints import Checkpoints
+from flowgen.training.ema import EMA
+from flowgen.training.module import FlowModule
+from flowgen.training.progress import Progress
+from flowgen.training.sample_grid import SampleGrid
+from flowgen.training.schedules import warmup_constant, warmup_cosine
+from flowgen.training.time_bins import TimeBins
+
+__all__ = [
+    "EMA",
+    "Checkpoints",
+    "FlowModule",
+    "Progress",
+    "SampleGrid",
+    "TimeBins",
+    "warmup_constant",
+    "warmup_cosine",
+]

@@ -1,0 +1,116 @@
+"""From the composed config to the objects of a run."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import lightning as L
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from flowgen.core import InputError
+from flowgen.data import DataSet
+from flowgen.pipeline import Pipeline, build
+from flowgen.training import FlowModule
+
+
+def make(node: Any, key: str, *args: Any) -> Any:
+    """Return the object a config node describes; what it rejects is told with its key.
+
+    Raises:
+        InputError: ``<key>: <what the constructor said>``.
+    """
+    try:
+        return instantiate(node, *args, _convert_="all")
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, InputError):
+            raise InputError(f"{key}: {cause}") from error
+        if isinstance(cause, ValueError | TypeError):
+            raise InputError(f"{key}: {str(cause).splitlines()[0]}") from error
+        raise
+
+
+def data_set(node: DictConfig, without: Sequence[str] = ()) -> DataSet:
+    """Return the data set of a ``data`` node, leaving the keys ``without`` to the loader."""
+    own = OmegaConf.masked_copy(node, [str(key) for key in node if key not in without])
+    own._set_parent(node._get_parent())
+    return make(own, "data")
+
+
+def fill_facts(cfg: DictConfig, data: DataSet) -> None:
+    """Write what the data set knows (shape, classes, codec) into ``cfg.facts``.
+
+    Raises:
+        InputError: If labels are asked for and the data has none.
+    """
+    if cfg.conditional and data.num_classes is None:
+        raise InputError(f"conditional=true needs labels, and {data.name} has none")
+    labelled = data.num_classes is not None and cfg.conditional is not False
+    cfg.facts.shape = list(data.shape)
+    cfg.facts.codec = data.codec.to_config()
+    cfg.facts.num_classes = data.num_classes if labelled else None
+    cfg.facts.label_names = list(data.label_names) if labelled and data.label_names else None
+    if not labelled:
+        with open_dict(cfg):
+            cfg.pipeline.conditioner = None
+
+
+def pipeline(cfg: DictConfig) -> Pipeline:
+    """Return the pipeline of a run, carrying its own plain config and that of its data."""
+    config = OmegaConf.to_container(cfg.pipeline, resolve=True)
+    assert isinstance(config, dict)
+    built = build(config, trust_code=True)  # pyright: ignore[reportArgumentType]
+    assert isinstance(built, Pipeline)
+    built.config = config  # pyright: ignore[reportAttributeAccessIssue]
+    built.about = {"name": cfg.name, "data": OmegaConf.to_container(cfg.data, resolve=True)}
+    return built
+
+
+def module(cfg: DictConfig) -> FlowModule:
+    """Return the LightningModule of a run."""
+    return FlowModule(
+        pipeline(cfg),
+        make(cfg.objective, "objective"),
+        make(cfg.coupling, "coupling"),
+        optimizer=make(cfg.optimizer, "optimizer"),
+        lr_schedule=make(cfg.lr_schedule, "lr_schedule"),
+        ema_decay=cfg.ema_decay,
+        clip=cfg.clip,
+        micro_batch=cfg.micro_batch,
+        seed=cfg.seed,
+    )
+
+
+def loop(cfg: DictConfig) -> L.Trainer:
+    """Return Lightning's trainer with the callbacks of the run.
+
+    Raises:
+        InputError: If the accelerator is not there, or a number is out of range.
+    """
+    if cfg.trainer.max_steps < 1:
+        raise InputError(f"trainer.max_steps must be >= 1, got {cfg.trainer.max_steps}")
+    if cfg.trainer.precision is None:
+        gpu = cfg.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+        cfg.trainer.precision = "bf16-mixed" if gpu else "32-true"
+    callbacks = [make(node, f"callbacks.{name}") for name, node in cfg.callbacks.items()]
+    fixed = {
+        "callbacks": callbacks,
+        "max_epochs": -1,
+        "logger": False,
+        "enable_checkpointing": any(isinstance(c, L.pytorch.callbacks.Checkpoint) for c in callbacks),
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "use_distributed_sampler": False,
+    }
+    try:
+        return instantiate(cfg.trainer, **fixed, _convert_="all")
+    except InstantiationException as error:
+        raise InputError(f"trainer: {str(error.__cause__ or error).splitlines()[0]}") from error
+
+
+def loggers(cfg: DictConfig) -> list[Logger]:
+    """Return the loggers of a run; they may create files in the run folder."""
+    return [make(node, f"logger.{name}") for name, node in cfg.logger.items()]

@@ -1,0 +1,48 @@
+"""From a ``checkpoint=`` setting to a pipeline that samples the way the user asked for."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from flowgen.cli.assemble import make
+from flowgen.core import InputError
+from flowgen.paths import AffinePath, Rescheduled
+from flowgen.pipeline import Pipeline, find, load
+from flowgen.pipeline.pipeline import Labels
+
+
+def restore(cfg: DictConfig) -> Pipeline:
+    """Return the pipeline of ``cfg.checkpoint`` with sampler, path and guidance as asked for.
+
+    Raises:
+        InputError: If the checkpoint cannot be read, or a setting does not fit it.
+    """
+    if cfg.num_samples < 1:
+        raise InputError(f"num_samples must be >= 1, got {cfg.num_samples}")
+    loaded = load(
+        cfg.checkpoint, weights=cfg.weights, device=cfg.device, trust_code=cfg.trust_code
+    )
+    if "_target_" in cfg.sampler:
+        loaded = loaded.with_sampler(make(cfg.sampler, "sampler"))
+    elif cfg.sampler.num_steps is not None:
+        loaded = loaded.with_sampler(loaded.sampler.with_num_steps(cfg.sampler.num_steps))
+    if cfg.get("path") is not None:
+        path = make(cfg.path, "path")
+        if not isinstance(path, AffinePath):
+            raise InputError("path: sampling can change to an affine path only")
+        field = loaded.field
+        loaded = loaded.with_field(Rescheduled(field, field.path.schedule, path.schedule))
+    loaded = loaded.guided(cfg.guidance.scale)
+    loaded.labels(cfg.num_samples, label_of(cfg))
+    return loaded
+
+
+def label_of(cfg: DictConfig) -> Labels:
+    """Return the ``label`` setting as plain Python."""
+    return list(cfg.label) if OmegaConf.is_list(cfg.label) else cfg.label
+
+
+def home(checkpoint: str) -> Path:
+    """Return the folder beside which results of a checkpoint belong: its run folder, if it has one."""
+    file = find(checkpoint)
+    return file.parent.parent if file.parent.name == "checkpoints" else file.parent

@@ -1,0 +1,43 @@
+"""``flowgen sample``: draw samples from a checkpoint into a picture, files or arrays."""
+
+import time
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from flowgen.cli.console import say
+
+
+def run(cfg: DictConfig) -> Path | None:
+    """Sample as ``cfg`` says and return where the result is; None after a dry run.
+
+    Args:
+        cfg: The composed config of ``configs/sample.yaml``.
+
+    Raises:
+        InputError: If the checkpoint, a label, a number or the output cannot be used.
+    """
+    import torch
+    from tqdm import tqdm
+
+    from flowgen.cli.restore import home, label_of, restore
+    from flowgen.pipeline.outputs import writer
+
+    pipeline, label = restore(cfg), label_of(cfg)
+    out = Path(cfg.out).expanduser() if cfg.out else home(cfg.checkpoint) / "samples.png"
+    write = writer(out, columns=cfg.columns)
+    if cfg.dry_run:
+        nodes = pipeline.sampler.grid_for(pipeline.velocity()).tolist()
+        say(f"time grid: {', '.join(f'{t:.6g}' for t in nodes)}")
+        say(f"evaluations of the field for each sample: {pipeline.nfe()}")
+        return None
+
+    start = time.perf_counter()
+    chunks = []
+    with tqdm(total=cfg.num_samples, desc="sampling", unit="sample") as bar:
+        for chunk in pipeline.stream(cfg.num_samples, label=label, seed=cfg.seed, chunk=cfg.chunk):
+            chunks.append(chunk)
+            bar.update(len(chunk))
+    write(torch.cat(chunks), pipeline.labels(cfg.num_samples, label))
+    say(f"{cfg.num_samples} samples in {time.perf_counter() - start:.1f} s: {out}")
+    return out

@@ -1,0 +1,146 @@
+"""``flowgen train``: build everything, say what will happen, train, say what was made.
+
+Nothing is written before every part has been built, so bad input leaves no trace.
+"""
+
+import logging
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from flowgen.cli.console import say
+
+LOADER_KEYS = ("batch_size", "num_workers")
+"""Settings of the ``data`` group that belong to the loader, not to the data set."""
+
+
+def run(cfg: DictConfig) -> Path:
+    """Train as ``cfg`` says and return the run folder.
+
+    Args:
+        cfg: The composed config of ``configs/train.yaml``.
+
+    Raises:
+        InputError: If a part rejects its settings, or the run folder is already in use.
+    """
+    import lightning as L
+    import torch
+
+    from flowgen.cli.assemble import data_set, fill_facts, loggers, loop, module
+
+    _quiet()
+    if cfg.threads is not None:
+        torch.set_num_threads(cfg.threads)
+    L.seed_everything(cfg.seed, workers=True, verbose=False)
+
+    data = data_set(cfg.data, LOADER_KEYS)
+    with open_dict(cfg):
+        cfg.name = cfg.name or data.name
+        cfg.run_dir = str(run_folder(cfg.run_dir, cfg.name))
+    fill_facts(cfg, data)
+    flow = module(cfg)
+    trainer = loop(cfg)
+    loader = _loader(cfg, data, trainer)
+    if cfg.compile:
+        flow.pipeline.field.network.compile()
+
+    _introduce(cfg, data, flow, trainer)
+    run_dir = Path(cfg.run_dir)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    trainer.loggers = loggers(cfg)
+    OmegaConf.save(_plain(cfg), run_dir / "config.yaml")
+    for logger in trainer.loggers:
+        logger.log_hyperparams(_plain(cfg))
+    start = time.perf_counter()
+    trainer.fit(flow, loader)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    if trainer.is_global_zero:
+        say(
+            f"trained {trainer.global_step} steps in {time.perf_counter() - start:.0f} s\n"
+            f"run folder: {run_dir}\n"
+            f"next: flowgen sample checkpoint={run_dir}"
+        )
+    return run_dir
+
+
+def run_folder(given: str | None, name: str) -> Path:
+    """Return where the run writes: the folder given, else a new ``runs/<name>/<time>``.
+
+    Raises:
+        InputError: If the folder given already holds a run.
+    """
+    from flowgen.core import InputError
+    from flowgen.pipeline.checkpoint import LAST
+
+    if given is not None:
+        folder = Path(given).expanduser()
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"run_dir={folder} is a file; give a folder")
+        if (folder / LAST).exists() or (folder / "config.yaml").exists():
+            raise InputError(f"run_dir={folder} already holds a run; give another folder")
+        return folder
+    folder = Path("runs") / name / time.strftime("%Y-%m-%d_%H-%M-%S")
+    candidate, number = folder, 1
+    while candidate.exists():
+        candidate, number = folder.with_name(f"{folder.name}-{number}"), number + 1
+    return candidate
+
+
+def _loader(cfg: DictConfig, data: Any, trainer: Any) -> Any:
+    from flowgen.core import InputError
+    from flowgen.data import loader
+
+    world = trainer.world_size
+    if cfg.data.batch_size % world:
+        raise InputError(
+            f"data.batch_size={cfg.data.batch_size} is the global batch and must divide by the "
+            f"{world} devices"
+        )
+    return loader(
+        data.train,
+        batch_size=cfg.data.batch_size // world,
+        shuffle=True,
+        drop_last=True,
+        num_workers=cfg.data.num_workers,
+        seed=cfg.seed,
+        rank=trainer.global_rank,
+        world_size=world,
+    )
+
+
+def _introduce(cfg: DictConfig, data: Any, flow: Any, trainer: Any) -> None:
+    if not trainer.is_global_zero:
+        return
+    parameters = sum(p.numel() for p in flow.pipeline.field.parameters())
+    labels = "no labels" if flow.pipeline.conditioner is None else f"{data.num_classes} classes"
+    device = trainer.strategy.root_device
+    say(
+        f"data      {data.name}: {len(data.train)} for training, {len(data.test)} held out, "
+        f"shape {tuple(data.shape)}, {labels}\n"
+        f"model     {type(flow.pipeline.field.network).__name__}, {parameters:,} parameters\n"
+        f"device    {device} x {trainer.world_size}, precision {trainer.precision}, "
+        f"{_threads()} CPU threads\n"
+        f"training  {trainer.max_steps} steps of {cfg.data.batch_size} (global batch)\n"
+        f"run       {cfg.run_dir}"
+    )
+
+
+def _threads() -> int:
+    import torch
+
+    return torch.get_num_threads()
+
+
+def _plain(cfg: DictConfig) -> dict[str, Any]:
+    return OmegaConf.to_container(cfg, resolve=True)  # pyright: ignore[reportReturnType]
+
+
+def _quiet() -> None:
+    """Silence what Lightning says of its own internals; our own lines say what a user needs."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for message in (".*does not have many workers.*", ".*`isinstance.treespec.*"):
+        warnings.filterwarnings("ignore", message=message)

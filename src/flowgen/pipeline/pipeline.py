@@ -1,0 +1,232 @@
+"""A pipeline holds everything that sampling needs: field, source, sampler, conditioner, codec.
+
+Sampling draws ``x_0`` from the source, integrates ``dx/dt = v(x, t)`` from 0 to 1 and decodes the
+end point into data space. Each sample has its own random stream, derived from the seed and its
+number, so a sample does not depend on how many are drawn with it or on the chunk size.
+"""
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flowgen.core import Condition, InputError, Source, VelocityField, per_sample
+from flowgen.data import Codec
+from flowgen.integrators import Counted, Sampler
+from flowgen.models import Guided, LabelConditioner, PredictionField
+
+Labels = int | str | Sequence[int | str] | Tensor | None
+
+CONVENTIONS = {
+    "time": "0 is the source, 1 is data",
+    "velocity": "d x_t / d t along x_t = alpha x_1 + sigma x_0",
+    "guidance": "v_null + scale (v_cond - v_null); scale 1 is off",
+}
+"""Stated in every checkpoint, so that no reader has to guess."""
+
+
+class Pipeline(nn.Module):
+    """A trained (or training) model together with all that is needed to sample from it.
+
+    Args:
+        field: The network with its path and prediction: a velocity field.
+        source: Distribution of ``x_0``.
+        sampler: Stepper, time grid and number of steps.
+        codec: Map between data space and model space.
+        conditioner: Turns labels into conditions; None for an unconditional model.
+    """
+
+    def __init__(
+        self,
+        field: PredictionField,
+        source: Source,
+        sampler: Sampler,
+        codec: Codec,
+        conditioner: LabelConditioner | None = None,
+    ) -> None:
+        super().__init__()
+        self.field = field
+        self.source = source
+        self.sampler = sampler
+        self.codec = codec
+        self.conditioner = conditioner
+        self.scale = 1.0
+        self.config: dict[str, Any] = {}
+        self.about: dict[str, Any] = {}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.field.parameters()).device
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one sample in model space."""
+        return tuple(self.source.sample(1).shape[1:])
+
+    def guided(self, scale: float) -> "Pipeline":
+        """Return the same pipeline with classifier-free guidance of the given scale (1 is off).
+
+        Raises:
+            InputError: If the model is unconditional.
+        """
+        if self.conditioner is None and scale != 1.0:
+            raise InputError(
+                f"guidance.scale={scale} needs a label-conditional model; this one is unconditional"
+            )
+        return self._with(scale=float(scale))
+
+    def with_sampler(self, sampler: Sampler) -> "Pipeline":
+        """Return the same pipeline with another sampler; the weights are shared."""
+        return self._with(sampler=sampler)
+
+    def with_field(self, field: nn.Module) -> "Pipeline":
+        """Return the same pipeline around another field, e.g. averaged weights."""
+        return self._with(field=field)
+
+    def velocity(self) -> VelocityField:
+        """Return the field that is integrated: the model's, guided where a scale is set."""
+        if self.conditioner is None or self.scale == 1.0:
+            return self.field
+        return Guided(self.field, self.scale, self.conditioner.null)
+
+    def sample(
+        self,
+        num_samples: int,
+        *,
+        label: Labels = None,
+        seed: int = 0,
+        chunk: int = 256,
+        decode: bool = True,
+    ) -> Tensor:
+        """Return samples of the model.
+
+        Args:
+            num_samples: How many, at least 1.
+            label: One label for all, or a list that is repeated in order; None takes every class
+                in turn. Only for conditional models.
+            seed: Same seed, same samples, whatever ``chunk`` is.
+            chunk: How many are integrated at once.
+            decode: Return data space (images: uint8 ``(n, c, h, w)``); else model space.
+
+        Returns:
+            Samples ``(num_samples, *d)`` on the CPU.
+
+        Raises:
+            InputError: If a number or a label is out of range, or labels meet an unconditional
+                model.
+        """
+        return torch.cat(
+            list(
+                self.stream(num_samples, label=label, seed=seed, chunk=chunk, decode=decode),
+            )
+        )
+
+    @torch.inference_mode()
+    def stream(
+        self,
+        num_samples: int,
+        *,
+        label: Labels = None,
+        seed: int = 0,
+        chunk: int = 256,
+        decode: bool = True,
+    ) -> Iterator[Tensor]:
+        """Yield the samples of :meth:`sample` chunk by chunk, each on the CPU."""
+        if num_samples < 1:
+            raise InputError(f"num_samples must be >= 1, got {num_samples}")
+        if chunk < 1:
+            raise InputError(f"chunk must be >= 1, got {chunk}")
+        labels = self.labels(num_samples, label)
+        field = self.velocity()
+        with _eval_mode(self.field):
+            for start in range(0, num_samples, chunk):
+                numbers = range(start, min(start + chunk, num_samples))
+                x_0 = self.noise(seed, numbers)
+                cond = self._cond(labels[start : numbers.stop] if labels is not None else None)
+                x_1 = self.sampler.sample(field, x_0, cond)
+                yield (self.codec.decode(x_1) if decode else x_1).cpu()
+
+    def noise(self, seed: int, numbers: Sequence[int]) -> Tensor:
+        """Return the source samples of the given global numbers, on the model's device."""
+        if seed < 0:
+            raise InputError(f"seed must be >= 0, got {seed}")
+        drawn = per_sample(lambda g: self.source.sample(1, generator=g), seed, numbers)
+        return drawn.to(self.device)
+
+    def labels(self, num_samples: int, label: Labels = None) -> Tensor | None:
+        """Return the label of each sample, shape ``(num_samples,)``, or None if unconditional.
+
+        Raises:
+            InputError: If a label is unknown, or labels are given to an unconditional model.
+        """
+        if self.conditioner is None:
+            if label is not None:
+                raise InputError(f"label={label} was given, but the model is unconditional")
+            return None
+        if label is None:
+            return self.conditioner.cycle(range(num_samples))["label"]
+        given = self.conditioner.encode(label)["label"]
+        return given.repeat(-(-num_samples // len(given)))[:num_samples]
+
+    @torch.inference_mode()
+    def encode(self, x: Tensor, *, label: Labels = None) -> Tensor:
+        """Return the source points that flow to ``x``: the ODE integrated from data to source.
+
+        Args:
+            x: Samples in data space, ``(n, *d)``.
+            label: Their labels, for a conditional model.
+
+        Returns:
+            Source points ``(n, *d)`` in model space, on the CPU.
+        """
+        if self.conditioner is not None and label is None:
+            raise InputError("a conditional model needs label= to encode")
+        labels = self.labels(len(x), label)
+        x_1 = self.codec.encode(x.to(self.device))
+        with _eval_mode(self.field):
+            return self.sampler.encode(self.velocity(), x_1, self._cond(labels)).cpu()
+
+    def nfe(self) -> int:
+        """Return how many evaluations of the field one trajectory takes with fixed steps.
+
+        Adaptive samplers decide while running; for them this measures one trajectory of seed 0.
+        """
+        counted = Counted(self.field)
+        labels = self.labels(1)
+        with torch.inference_mode(), _eval_mode(self.field):
+            self.sampler.sample(counted, self.noise(0, range(1)), self._cond(labels))
+        return counted.nfe
+
+    def _cond(self, labels: Tensor | None) -> Condition | None:
+        return None if labels is None else {"label": labels.to(self.device)}
+
+    def _with(self, **changes: Any) -> "Pipeline":
+        other = copy.copy(self)
+        other._modules = dict(self._modules)
+        for name, value in changes.items():
+            setattr(other, name, value)
+        return other
+
+
+class _eval_mode:
+    """Switch a module to evaluation and back, whatever happens between."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self.training = module.training
+
+    def __enter__(self) -> None:
+        self.module.eval()
+
+    def __exit__(self, *_: object) -> None:
+        self.module.train(self.training)
+
+
+def describe(about: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a checkpoint says about itself beside its weights and config."""
+    from flowgen import __version__
+
+    return {"version": __version__, "conventions": dict(CONVENTIONS), **about}

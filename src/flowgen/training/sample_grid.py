@@ -1,0 +1,83 @@
+"""Pictures of samples during training, always from the same noise, so that progress shows."""
+
+from pathlib import Path
+
+import lightning as L
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+
+from flowgen.core import InputError
+from flowgen.pipeline import save_picture
+from flowgen.training.module import FlowModule
+
+
+class SampleGrid(L.Callback):
+    """Writes ``samples/step_<n>.png`` with the averaged weights, and shows it to the loggers.
+
+    Args:
+        folder: The run folder.
+        every_n_steps: Optimiser steps between pictures; one more is made at the end.
+        num_samples: Samples on a picture; a conditional model takes every class in turn.
+        columns: Images in a row.
+        seed: Of the noise.
+
+    Raises:
+        InputError: If a number is below 1.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        every_n_steps: int = 500,
+        num_samples: int = 50,
+        columns: int = 10,
+        seed: int = 0,
+    ) -> None:
+        for name, value in (("every_n_steps", every_n_steps), ("num_samples", num_samples)):
+            if value < 1:
+                raise InputError(f"callbacks.sample_grid.{name} must be >= 1, got {value}")
+        self.folder = Path(folder) / "samples"
+        self.every_n_steps = every_n_steps
+        self.num_samples = num_samples
+        self.columns = columns
+        self.seed = seed
+        self._drawn = -1
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *args: object
+    ) -> None:
+        """Draw where the step is due."""
+        del args
+        if trainer.global_step % self.every_n_steps == 0:
+            self._draw(trainer, pl_module)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw the last picture."""
+        self._draw(trainer, pl_module)
+
+    def _draw(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        step = trainer.global_step
+        if not trainer.is_global_zero or step == self._drawn:
+            return
+        assert isinstance(module, FlowModule)
+        pipeline = module.averaged()
+        samples = pipeline.sample(self.num_samples, seed=self.seed)
+        path = self.folder / f"step_{step:07d}.png"
+        save_picture(samples, path, columns=self.columns, title=f"step {step}")
+        self._drawn = step
+        for logger in trainer.loggers:
+            show(logger, path, step)
+
+
+def show(logger: Logger, path: Path, step: int) -> None:
+    """Give a picture to a logger that can hold one; others are left alone."""
+    if isinstance(logger, WandbLogger):
+        logger.log_image("samples", [str(path)], step=step)
+    elif isinstance(logger, TensorBoardLogger):
+        import numpy as np
+        from PIL import Image
+
+        with Image.open(path) as picture:
+            logger.experiment.add_image(
+                "samples", np.asarray(picture.convert("RGB")), step, dataformats="HWC"
+            )
