@@ -128,7 +128,9 @@ def pick_device(device: str | torch.device) -> torch.device:
     try:
         return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device '{device}' is not available here: {error}".splitlines()[0]) from None
+        raise InputError(
+            f"device '{device}' is not available here: {error}".splitlines()[0]
+        ) from None
 
 
 @contextmanager

@@ -168,8 +168,7 @@ class Pipeline(nn.Module):
             return None
         if label is None:
             return self.conditioner.cycle(range(num_samples))["label"]
-        given = self.conditioner.encode(label)["label"]
-        return given.repeat(-(-num_samples // len(given)))[:num_samples]
+        return self.conditioner.encode(label, num_samples)["label"]
 
     @torch.inference_mode()
     def encode(self, x: Tensor, *, label: Labels = None) -> Tensor:

@@ -56,7 +56,9 @@ def wandb(
             mode = "offline"
     logger = _wandb(folder, project, name, tags, mode, init_timeout)
     if mode == "offline":
-        rank_zero_info(f"Weights & Biases is offline; to upload: wandb sync {logger.experiment.dir}")
+        rank_zero_info(
+            f"Weights & Biases is offline; to upload: wandb sync {logger.experiment.dir}"
+        )
     return logger
 
 
