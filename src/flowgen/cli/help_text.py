@@ -1,0 +1,108 @@
+"""What ``--help`` says: plain text from the verb table and the files of the config tree."""
+
+import shutil
+from textwrap import fill
+
+from flowgen.cli.config_tree import ConfigTree
+from flowgen.cli.verbs import VERBS, Example, Verb
+
+_CONFIG_COMMANDS = (
+    Example("flowgen config show path=trig", "the config that `flowgen train path=trig` would use"),
+    Example("flowgen config show sample", "the config of another verb"),
+    Example("flowgen config groups", "all config groups and their choices"),
+    Example("flowgen config groups path", "what each choice of a group is"),
+)
+
+
+def _width() -> int:
+    return min(100, max(60, shutil.get_terminal_size((100, 24)).columns))
+
+
+def _table(rows: list[tuple[str, str]]) -> str:
+    left = max(len(name) for name, _ in rows) + 2
+    return "\n".join(
+        fill(
+            text,
+            _width(),
+            initial_indent=f"  {name:<{left}}",
+            subsequent_indent=" " * (left + 2),
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for name, text in rows
+    )
+
+
+def overview() -> str:
+    """Return the text of ``flowgen --help``."""
+    verbs = [(verb.name, f"{verb.summary}:  {verb.command}") for verb in VERBS.values()]
+    verbs.append(("config", "show configs and the choices in them:  flowgen config show"))
+    verbs.append(("help", "this text, or that of a verb:  flowgen help train"))
+    return f"""flowgen: train, sample and evaluate flow-matching models
+
+usage: flowgen VERB [group=choice ...] [key=value ...] [--multirun]
+
+verbs:
+{_table(verbs)}
+
+overrides:
+  Every value can be set on the command line: `group=choice` takes another file of the config
+  tree (path=trig), `key=value` sets one value (optimizer.lr=3e-4), lists are [1,2,3] and `null`
+  is nothing. With --multirun, comma-separated values run one job for each: seed=0,1,2.
+  `flowgen VERB --help` lists the groups, `flowgen config show` prints the result.
+
+  --help, --version
+
+Documentation: README.md and docs/ of the repository; in Python: help(flowgen).
+"""
+
+
+def verb_help(verb: Verb, tree: ConfigTree) -> str:
+    """Return the text of ``flowgen VERB --help``."""
+    groups = [(group, ", ".join(names)) for group, names in tree.groups_of(verb.name).items()]
+    return f"""usage: flowgen {verb.name} [group=choice ...] [key=value ...] [--multirun]
+
+{fill(verb.description, _width())}
+
+example:
+  {verb.command}
+
+most used overrides:
+{_table([(example.text, example.meaning) for example in verb.overrides])}
+
+config groups (group=choice):
+{_table(groups) if groups else "  none"}
+
+see the config:
+  flowgen config show {verb.name} [override ...]
+  flowgen config groups GROUP           what each choice of a group is
+  flowgen {verb.name} --cfg job [--resolve] [--package KEY]
+
+flags:
+  --multirun, -m      run every combination of comma-separated values: seed=0,1,2
+  --cfg job           print the composed config and stop; --info all tells where it comes from
+  --config-dir DIR    add a folder of your own configs to the tree
+  --hydra-help        the settings of Hydra itself
+"""
+
+
+def config_help() -> str:
+    """Return the text of ``flowgen config --help``."""
+    rows = _table([(example.text, example.meaning) for example in _CONFIG_COMMANDS])
+    return f"""usage: flowgen config show [VERB] [override ...]
+       flowgen config groups [GROUP]
+
+{rows}
+"""
+
+
+def groups_text(tree: ConfigTree) -> str:
+    """Return all groups with their choices."""
+    return _table([(group, ", ".join(names)) for group, names in tree.groups().items()]) + "\n"
+
+
+def group_text(tree: ConfigTree, group: str) -> str:
+    """Return the choices of one group with their descriptions."""
+    choices = tree.groups()[group]
+    rows = [(f"{group}={choice}", tree.describe(f"{group}/{choice}")) for choice in choices]
+    return _table(rows) + "\n"

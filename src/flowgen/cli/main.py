@@ -1,0 +1,69 @@
+"""The entry point: pick the command, leave the rest to it, turn what happens into an exit code."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from flowgen.cli.config_dir import config_dir as find_config_dir
+from flowgen.cli.config_tree import ConfigTree
+from flowgen.cli.errors import UsageError, exit_code
+from flowgen.cli.help_text import config_help, overview, verb_help
+from flowgen.cli.suggest import did_you_mean
+from flowgen.cli.verbs import VERBS
+
+_HELP = {"-h", "--help"}
+
+
+def main(argv: Sequence[str] | None = None, *, config_dir: Path | None = None) -> int:
+    """Run the command line and return the exit code.
+
+    Args:
+        argv: Words after the program's name; None takes the process's own.
+        config_dir: Config tree to use instead of flowgen's.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    return exit_code(lambda: _dispatch(words, config_dir))
+
+
+def _dispatch(words: list[str], folder: Path | None) -> int:
+    command, rest = (words[0], words[1:]) if words else ("help", [])
+    if command in _HELP | {"help"}:
+        return _help(rest, folder)
+    if command in ("--version", "version") or "--version" in rest:
+        from flowgen import __version__
+
+        sys.stdout.write(f"flowgen {__version__}\n")
+        return 0
+    if command == "config":
+        from flowgen.cli.config_command import run_config
+
+        return run_config(rest, folder or find_config_dir())
+    if command not in VERBS:
+        raise UsageError(_unknown(command))
+    if _HELP & set(rest):
+        return _help([command], folder)
+    from flowgen.cli.hydra_app import run_verb
+
+    return run_verb(VERBS[command], rest, folder or find_config_dir())
+
+
+def _help(words: list[str], folder: Path | None) -> int:
+    topic = next((word for word in words if not word.startswith("-")), None)
+    if topic is None:
+        text = overview()
+    elif topic == "config":
+        text = config_help()
+    elif topic in VERBS:
+        text = verb_help(VERBS[topic], ConfigTree((folder or find_config_dir(),)))
+    else:
+        raise UsageError(_unknown(topic))
+    sys.stdout.write(text)
+    return 0
+
+
+def _unknown(command: str) -> str:
+    known = [*VERBS, "config", "help"]
+    if "=" in command:
+        return f"'{command}' comes before the verb: write flowgen train {command}"
+    hint = did_you_mean(command, known)
+    return f"no verb '{command}'{hint or '; verbs: ' + ', '.join(known)}"

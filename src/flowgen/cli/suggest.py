@@ -1,0 +1,72 @@
+"""Did you mean: rank known names by how likely they are what was meant.
+
+Two kinds of slip are told apart. A slip of the fingers is a small edit distance over the whole
+dotted name (Damerau 1964: insert, drop, replace, swap neighbours). A slip of memory is the right
+last part in the wrong place, ``lr`` for ``optimizer.lr``, or by other words, ``steps`` for
+``max_steps``. The second costs a constant, so that a near spelling in the right place wins.
+"""
+
+from collections.abc import Iterable
+from difflib import SequenceMatcher
+
+_MISPLACED = 1.5
+_UNDER_PARENT = 1.0
+
+
+def edit_distance(a: str, b: str) -> int:
+    """Return the least number of inserts, drops, replacements and swaps from ``a`` to ``b``."""
+    before: list[int] = []
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, start=1):
+        older, before, row = before, row, [i]
+        for j, y in enumerate(b, start=1):
+            cost = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (x != y))
+            if i > 1 and j > 1 and x == b[j - 2] and a[i - 2] == y:
+                cost = min(cost, older[j - 2] + 1)
+            row.append(cost)
+    return row[-1]
+
+
+def _word_distance(a: str, b: str) -> float:
+    words_a, words_b = a.split("_"), b.split("_")
+    if a == "".join(word[:1] for word in words_b) or b == "".join(word[:1] for word in words_a):
+        return 0.5
+    if set(words_a) <= set(words_b) or set(words_b) <= set(words_a):
+        return 0.75
+    return edit_distance(a, b)
+
+
+def _cost(name: str, candidate: str) -> float:
+    parts, others = name.split("."), candidate.split(".")
+    whole = float(edit_distance(name, candidate))
+    leaf = 0.0 if parts[-1] == others[-1] else _word_distance(parts[-1], others[-1])
+    same_parent = parts[:-1] == others[:-1]
+    depth = 0.1 * abs(len(parts) - len(others))
+    moved = leaf + (0.0 if same_parent else _MISPLACED + depth)
+    under = float("inf")
+    if len(others) > len(parts):
+        tail = ".".join(others[-len(parts) :])
+        under = edit_distance(name, tail) + _UNDER_PARENT + depth
+    return min(whole, moved, under)
+
+
+def nearest(name: str, candidates: Iterable[str], *, limit: int = 3) -> list[str]:
+    """Return at most ``limit`` candidates that may have been meant by ``name``, best first.
+
+    Args:
+        name: What was typed; dots separate the parts of a key.
+        candidates: All names that exist.
+        limit: How many to return; fewer if nothing is near.
+    """
+    reach = 1.3 + 0.25 * len(name.rsplit(".", 1)[-1])
+    ranked = sorted(
+        (_cost(name, candidate), -SequenceMatcher(None, name, candidate).ratio(), candidate)
+        for candidate in set(candidates)
+    )
+    return [candidate for cost, _, candidate in ranked[:limit] if cost <= reach]
+
+
+def did_you_mean(name: str, candidates: Iterable[str]) -> str:
+    """Return ``; did you mean 'x'?`` for the nearest candidate, or nothing if none is near."""
+    found = nearest(name, candidates, limit=1)
+    return f"; did you mean '{found[0]}'?" if found else ""

@@ -1,0 +1,110 @@
+"""The verbs that Hydra runs, and what their help says; the code is in the module of the same name.
+
+Every example here is composed by a test, so none can go stale.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Example(NamedTuple):
+    """A part of a command line and what it does."""
+
+    text: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb of the command line.
+
+    Args:
+        name: As typed; also the primary config and the module ``flowgen.cli.<name>`` with ``run``.
+        summary: One line for the overview.
+        description: A paragraph for the verb's own help.
+        command: A complete command to copy.
+        overrides: The most used overrides.
+        required: Overrides without which the verb cannot start.
+        filled_in: Config sections whose missing values the verb fills in from what it loads.
+    """
+
+    name: str
+    summary: str
+    description: str
+    command: str
+    overrides: tuple[Example, ...]
+    required: tuple[str, ...] = ()
+    filled_in: tuple[str, ...] = ()
+
+    @property
+    def module(self) -> str:
+        """Name of the module whose ``run(cfg)`` does the work."""
+        return f"flowgen.cli.{self.name}"
+
+
+PLACEHOLDERS = {"checkpoint": "run folder or file", "data.root": "folder of images"}
+"""What to write for a required setting, where its name does not say it."""
+
+_TRAIN = Verb(
+    name="train",
+    summary="train a flow and write a run folder",
+    description=(
+        "Train a flow. Writes runs/<experiment>/<time>/ with the resolved config, checkpoints, "
+        "metrics.csv and sample grids. With --multirun one job runs for every combination of "
+        "comma-separated values."
+    ),
+    command="flowgen train experiment=digits",
+    overrides=(
+        Example("experiment=digits", "a complete recipe; everything after it still overrides"),
+        Example("path=trig", "another choice of a config group"),
+        Example("trainer.max_steps=2000", "number of optimiser steps"),
+        Example("data.batch_size=256", "samples in one optimiser step, over all devices"),
+        Example("optimizer.lr=3e-4", "peak learning rate"),
+        Example("seed=3", "weights, noise and data order"),
+        Example("run_dir=my_run", "where to write, instead of runs/<experiment>/<time>"),
+        Example("logger=wandb", "also log to Weights & Biases (offline without a key)"),
+        Example("--multirun path=linear,trig", "a sweep, one job for each value"),
+    ),
+    filled_in=("facts",),
+)
+
+_SAMPLE = Verb(
+    name="sample",
+    summary="draw samples from a checkpoint",
+    description=(
+        "Draw samples. The checkpoint knows its own model, path and data, so no setting about "
+        "them is needed; the averaged (EMA) weights are used unless told otherwise."
+    ),
+    command="flowgen sample checkpoint=runs/digits/<time> num_samples=64 out=grid.png",
+    overrides=(
+        Example("checkpoint=my_run", "run folder or checkpoint file"),
+        Example("num_samples=64", "how many"),
+        Example("sampler=heun", "the integrator"),
+        Example("sampler.num_steps=20", "steps from noise to data"),
+        Example("label=3", "the class, or a list such as label=[0,1,2]"),
+        Example("guidance.scale=2", "classifier-free guidance; 1 is off"),
+        Example("seed=1", "same seed, same samples, whatever the chunk size"),
+        Example("out=grid.png", "a .png grid, .npz, .pt, or a folder for one PNG per sample"),
+    ),
+    required=("checkpoint=my_run",),
+)
+
+_EVALUATE = Verb(
+    name="evaluate",
+    summary="measure a checkpoint against held-out data",
+    description=(
+        "Sample from a checkpoint, compare with held-out data, print the figures with the "
+        "protocol that made them, and save both."
+    ),
+    command="flowgen evaluate checkpoint=runs/digits/<time>",
+    overrides=(
+        Example("checkpoint=my_run", "run folder or checkpoint file"),
+        Example("num_samples=1000", "how many samples the figures rest on"),
+        Example("sampler=heun", "the integrator"),
+        Example("seed=1", "seed of the samples"),
+    ),
+    required=("checkpoint=my_run",),
+)
+
+VERBS = {verb.name: verb for verb in (_TRAIN, _SAMPLE, _EVALUATE)}
+"""Verbs by name, in the order of the overview."""
