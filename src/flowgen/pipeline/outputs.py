@@ -1,4 +1,4 @@
-"""Write samples where and how the user wants them: a picture, arrays, or one PNG for each sample."""
+"""Write samples as the user wants them: a picture, arrays, or one PNG for each sample."""
 
 from collections.abc import Callable
 from pathlib import Path

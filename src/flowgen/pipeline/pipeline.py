@@ -7,6 +7,7 @@ number, so a sample does not depend on how many are drawn with it or on the chun
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -210,18 +211,15 @@ class Pipeline(nn.Module):
         return other
 
 
-class _eval_mode:
+@contextmanager
+def _eval_mode(module: nn.Module) -> Iterator[None]:
     """Switch a module to evaluation and back, whatever happens between."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
-        self.training = module.training
-
-    def __enter__(self) -> None:
-        self.module.eval()
-
-    def __exit__(self, *_: object) -> None:
-        self.module.train(self.training)
+    training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(training)
 
 
 def describe(about: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,13 +1,14 @@
 """Checkpoints of a run: at the start, every N steps, at the end and when a run is interrupted.
 
-``checkpoints/last.ckpt`` is always the newest one; it is written beside and renamed, so that a crash
-while writing leaves the previous one whole.
+``checkpoints/last.ckpt`` is always the newest one; it is written beside and renamed, so that a
+crash while writing leaves the previous one whole.
 """
 
 from pathlib import Path
+from typing import Any
 
-import lightning as L
 import torch
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from flowgen.core import InputError
@@ -39,33 +40,38 @@ class Checkpoints(Checkpoint):
         self.keep = keep
         self._saved = -1
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save before the first step: a full disk or a bad folder shows now."""
         del pl_module
         self._save(trainer)
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, *args: object
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         """Save where the step is due."""
-        del pl_module, args
+        del pl_module, outputs, batch, batch_idx
         if trainer.global_step % self.every_n_steps == 0:
             self._save(trainer)
 
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the final weights."""
         del pl_module
         self._save(trainer)
 
     def on_exception(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
         """Save what was learnt when the user interrupts."""
         del pl_module
         if isinstance(exception, KeyboardInterrupt) and trainer.global_step > 0:
             self._save(trainer)
 
-    def _save(self, trainer: L.Trainer) -> None:
+    def _save(self, trainer: Trainer) -> None:
         step = trainer.global_step
         if step == self._saved:
             return

@@ -7,7 +7,7 @@ decay lets the average forget the initial weights in short runs.
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from flowgen.core import InputError
 
@@ -39,7 +39,7 @@ class EMA(nn.Module):
     def update(self, field: nn.Module, step: int) -> None:
         """Move towards the weights of ``field`` after optimiser step number ``step`` (from 1)."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        averaged = list(self.field.parameters())
+        averaged: list[Tensor] = list(self.field.parameters())
         torch._foreach_lerp_(averaged, [p.detach() for p in field.parameters()], 1.0 - decay)
         for mine, theirs in zip(self.field.buffers(), field.buffers(), strict=True):
             mine.copy_(theirs)

@@ -56,9 +56,8 @@ def wandb(
             mode = "offline"
     logger = _wandb(folder, project, name, tags, mode, init_timeout)
     if mode == "offline":
-        rank_zero_info(
-            f"Weights & Biases is offline; to upload: wandb sync {logger.experiment.dir}"
-        )
+        files = Path(logger.experiment.dir).parent
+        rank_zero_info(f"Weights & Biases is offline; to upload: wandb sync {files}")
     return logger
 
 

@@ -1,18 +1,17 @@
-"""The one LightningModule. It names no method: what is learnt is decided by the objects it is given.
+"""The one LightningModule. It names no method: the objects it is given decide what is learnt.
 
 A batch goes codec -> source -> coupling -> condition dropout -> objective -> ``Loss.total()``. The
-coupling sees the whole batch of this process; the model may see it in micro-batches, whose gradients
-add up to those of the whole batch. Noise, times and dropout of conditions come from a generator
-seeded by ``(seed, step, rank)``, so a step does not depend on how many were taken before it in this
-process.
+coupling sees the whole batch of this process; the model may see it in micro-batches, whose
+gradients add up to those of the whole batch. Noise, times and dropout of conditions come from a
+generator seeded by ``(seed, step, rank)``, so a step is the same whenever it is taken.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, cast
 
-import lightning as L
 import torch
+from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
@@ -26,7 +25,7 @@ from flowgen.training.ema import EMA
 from flowgen.training.time_bins import TimeBins
 
 
-class FlowModule(L.LightningModule):
+class FlowModule(LightningModule):
     """Trains the field of a pipeline.
 
     Args:
@@ -111,9 +110,8 @@ class FlowModule(L.LightningModule):
         generator = generator_for(self.seed, step, self.global_rank, device=self.device)
         with torch.no_grad():
             pair = self.pair(batch, generator)
-        optimizer, schedule = self.optimizers(), self.lr_schedulers()
-        assert not isinstance(optimizer, list)
-        assert isinstance(schedule, LRScheduler)
+        optimizer = cast("Optimizer", self.optimizers())
+        schedule = cast("LRScheduler", self.lr_schedulers())
 
         optimizer.zero_grad()
         for chunk, last in _chunks(pair, self.micro_batch):

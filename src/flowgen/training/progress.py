@@ -2,12 +2,13 @@
 
 import sys
 import time
+from typing import Any
 
-import lightning as L
+from lightning.pytorch import Callback, LightningModule, Trainer
 from tqdm import tqdm
 
 
-class Progress(L.Callback):
+class Progress(Callback):
     """A live bar over optimiser steps; on the first steps it measures the time per step.
 
     Args:
@@ -20,7 +21,7 @@ class Progress(L.Callback):
         self._start = 0.0
         self._first = 0
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the bar."""
         del pl_module
         self._first = trainer.global_step
@@ -36,10 +37,15 @@ class Progress(L.Callback):
             )
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, *args: object
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         """Advance the bar."""
-        del pl_module, args
+        del pl_module, outputs, batch, batch_idx
         if self._bar is None:
             return
         done = trainer.global_step - self._first
@@ -54,13 +60,13 @@ class Progress(L.Callback):
         if loss is not None:
             self._bar.set_postfix(loss=f"{float(loss):.4f}", refresh=False)
 
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Close the bar."""
         del trainer, pl_module
         self._close()
 
     def on_exception(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
         """Close the bar, so that the message stands on a line of its own."""
         del trainer, pl_module, exception

@@ -1,8 +1,9 @@
 """Pictures of samples during training, always from the same noise, so that progress shows."""
 
 from pathlib import Path
+from typing import Any
 
-import lightning as L
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from flowgen.core import InputError
@@ -10,7 +11,7 @@ from flowgen.pipeline import save_picture
 from flowgen.training.module import FlowModule
 
 
-class SampleGrid(L.Callback):
+class SampleGrid(Callback):
     """Writes ``samples/step_<n>.png`` with the averaged weights, and shows it to the loggers.
 
     Args:
@@ -44,18 +45,23 @@ class SampleGrid(L.Callback):
         self._drawn = -1
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, *args: object
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         """Draw where the step is due."""
-        del args
+        del outputs, batch, batch_idx
         if trainer.global_step % self.every_n_steps == 0:
             self._draw(trainer, pl_module)
 
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the last picture."""
         self._draw(trainer, pl_module)
 
-    def _draw(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def _draw(self, trainer: Trainer, module: LightningModule) -> None:
         step = trainer.global_step
         if not trainer.is_global_zero or step == self._drawn:
             return
