@@ -1,0 +1,30 @@
+"""The demo: train a rectified flow on scikit-learn's digits, sample every class, say what is next."""
+
+import sys
+import time
+from pathlib import Path
+
+from flowgen.cli.main import main
+
+
+def demo() -> int:
+    """Train, sample and print where the results are; return the exit code."""
+    start = time.perf_counter()
+    run = Path("runs") / "demo" / time.strftime("%Y-%m-%d_%H-%M-%S")
+    if code := main(["train", "experiment=digits", f"run_dir={run}"]):
+        return code
+    if code := main(["sample", f"checkpoint={run}", "num_samples=100", f"out={run}/grid.png"]):
+        return code
+    flowgen = Path(sys.executable).with_name("flowgen")
+    sys.stdout.write(
+        f"\nThe demo took {time.perf_counter() - start:.0f} s (without the installation).\n"
+        f"  samples, one class in each column:  {run}/grid.png\n"
+        f"  run folder:                         {run}\n"
+        "Next, draw sevens with guidance:\n"
+        f"  {flowgen} sample checkpoint={run} label=7 guidance.scale=2 num_samples=50 out=sevens.png\n"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(demo())

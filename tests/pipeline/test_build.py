@@ -1,0 +1,64 @@
+"""Objects from plain configs: only from the allow-list, and refused in one line otherwise."""
+
+import pytest
+import torch
+
+from flowgen.core import InputError
+from flowgen.paths import Trig
+from flowgen.pipeline import build, check_targets
+
+
+def test_build_returns_the_object_and_its_parts():
+    path = build(
+        {"_target_": "flowgen.paths.AffinePath", "schedule": {"_target_": "flowgen.paths.Trig"}}
+    )
+    assert isinstance(path.schedule, Trig)
+
+
+def test_lists_and_partials_are_built():
+    made = build({"_target_": "torch.optim.SGD", "_partial_": True, "lr": 0.5})
+    optimiser = made([torch.nn.Parameter(torch.zeros(1))])
+    assert optimiser.param_groups[0]["lr"] == 0.5
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "os.system",
+        "builtins.eval",
+        "subprocess.Popen",
+        "flowgen.cli.train.time.sleep",
+        "flowgen.pipeline.checkpoint.os.remove",
+        "flowgen.pipeline.build.build.__globals__",
+        "flowgenx.Model",
+        "torch.load",
+        "torch.nn.modules.module.torch.load",
+        "torch.hub.load",
+        "flowgen.no_such_thing",
+        "flowgen",
+        "",
+    ],
+)
+@pytest.mark.parametrize("place", ["top", "deep"])
+def test_targets_outside_the_allow_list_are_refused_before_anything_is_called(target, place):
+    node = {"_target_": target, "_args_": ["echo no"]}
+    if place == "deep":
+        node = {"_target_": "flowgen.paths.AffinePath", "schedule": [{"x": node}]}
+    with pytest.raises(InputError, match="is not from flowgen") as caught:
+        build(node)
+    assert "\n" not in str(caught.value)
+
+
+def test_trusted_code_is_built():
+    assert build({"_target_": "fractions.Fraction", "_args_": [1, 2]}, trust_code=True) == 0.5
+
+
+def test_check_names_the_place():
+    with pytest.raises(InputError, match=r"model\.layers\[1\]: target 'os\.system'"):
+        check_targets({"model": {"layers": [{}, {"_target_": "os.system"}]}})
+
+
+def test_rejected_arguments_are_told_in_one_line():
+    with pytest.raises(InputError, match="cannot be built") as caught:
+        build({"_target_": "flowgen.paths.Trig", "no_such_argument": 1})
+    assert "\n" not in str(caught.value)

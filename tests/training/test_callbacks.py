@@ -1,0 +1,140 @@
+"""Checkpoints, pictures, the bar and the loggers of a run."""
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from flowgen.core import InputError
+from flowgen.pipeline import load
+from flowgen.training import Checkpoints, Progress, SampleGrid, loggers
+from runs import Rows, flow
+from small import image_config, vector_config
+
+
+def fit(tmp_path, callbacks, steps=4, config=None, logger=False, module=None):
+    config = config or vector_config()
+    module = module or flow(config)
+    trainer = Trainer(
+        accelerator="cpu",
+        max_steps=steps,
+        max_epochs=-1,
+        logger=logger,
+        callbacks=callbacks,
+        enable_checkpointing=any(isinstance(c, Checkpoints) for c in callbacks),
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        log_every_n_steps=1,
+        default_root_dir=tmp_path,
+    )
+    images = "num_classes" in config["field"]["network"]
+    trainer.fit(module, DataLoader(Rows(images), batch_size=None))
+    return trainer, module
+
+
+def test_last_checkpoint_samples_like_the_module(tmp_path):
+    _, module = fit(tmp_path, [Checkpoints(tmp_path, every_n_steps=3)], config=image_config())
+    loaded = load(tmp_path)
+    assert torch.equal(loaded.sample(4), module.averaged().sample(4))
+    raw = load(tmp_path, weights="raw")
+    assert torch.equal(raw.sample(4), module.pipeline.sample(4))
+    names = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert not [name for name in names if "_orig_mod" in name or name.startswith("module.")]
+
+
+def test_checkpoints_by_step_are_kept_where_asked(tmp_path):
+    fit(tmp_path, [Checkpoints(tmp_path, every_n_steps=2, keep=True)], steps=5)
+    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    steps = ["step_0000000.ckpt", "step_0000002.ckpt", "step_0000004.ckpt", "step_0000005.ckpt"]
+    assert names == ["last.ckpt", *steps]
+    content = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    assert content["flowgen"]["step"] == 5
+
+
+def test_interrupting_saves_what_was_learnt(tmp_path):
+    class Interrupt(Progress):
+        def on_train_batch_end(self, trainer, *args):
+            if trainer.global_step == 3:
+                raise KeyboardInterrupt
+
+    with pytest.raises(BaseException) as caught:  # noqa: PT011 - Lightning may exit by itself
+        fit(tmp_path, [Checkpoints(tmp_path, every_n_steps=100), Interrupt()], steps=9)
+    assert isinstance(caught.value, KeyboardInterrupt | SystemExit)
+    content = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    assert content["flowgen"]["step"] == 3
+
+
+def test_pictures_are_drawn_when_due_and_at_the_end(tmp_path):
+    callback = SampleGrid(tmp_path, every_n_steps=2, num_samples=4, columns=2)
+    fit(tmp_path, [callback], steps=5, config=image_config())
+    names = sorted(path.name for path in (tmp_path / "samples").iterdir())
+    assert names == ["step_0000002.png", "step_0000004.png", "step_0000005.png"]
+    with Image.open(tmp_path / "samples" / names[0]) as picture:
+        assert picture.size == (2 * 34 + 2, 2 * 34 + 2)
+
+
+def test_pictures_of_points_reach_tensorboard(tmp_path):
+    logger = TensorBoardLogger(tmp_path, name="tb", version="")
+    fit(tmp_path, [SampleGrid(tmp_path, every_n_steps=3, num_samples=20)], steps=3, logger=logger)
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tmp_path / "tb"))
+    events.Reload()
+    assert events.Tags()["images"] == ["samples"]
+    assert "loss" in events.Tags()["scalars"]
+
+
+def test_wandb_offline_keeps_metrics_and_pictures(tmp_path, capfd):
+    logger = loggers.wandb(tmp_path, mode="offline")
+    fit(tmp_path, [SampleGrid(tmp_path, every_n_steps=2, num_samples=4)], steps=2, logger=logger)
+    logger.experiment.finish()
+    runs = list((tmp_path / "wandb").glob("offline-run-*"))
+    assert len(runs) == 1
+    assert list(runs[0].glob("*.wandb"))
+    assert list(runs[0].glob("files/media/images/*.png"))
+
+
+def test_wandb_goes_offline_without_a_key(tmp_path, monkeypatch):
+    for name in ("WANDB_MODE", "WANDB_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    logger = loggers.wandb(tmp_path / "run")
+    assert logger.experiment.settings.mode == "offline"
+    logger.experiment.finish()
+
+
+def test_a_service_that_cannot_be_reached_does_not_stop_the_run(tmp_path, monkeypatch):
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    logger = loggers.wandb(tmp_path / "run", init_timeout=3)
+    assert logger.experiment.settings.mode == "offline"
+    logger.experiment.finish()
+
+
+def test_wandb_mode_is_checked(tmp_path):
+    with pytest.raises(InputError, match=r"logger\.mode must be one of auto"):
+        loggers.wandb(tmp_path, mode="onlin")
+
+
+def test_the_bar_reaches_the_end_and_tells_the_time_per_step(tmp_path, capsys):
+    fit(tmp_path, [Progress(measure=2)], steps=6)
+    text = capsys.readouterr()
+    assert "time per step" in text.out + text.err
+    assert "6/6" in text.err
+    assert "loss=" in text.err
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda p: Checkpoints(p, every_n_steps=0), "checkpoints.every_n_steps"),
+        (lambda p: SampleGrid(p, every_n_steps=0), "sample_grid.every_n_steps"),
+        (lambda p: SampleGrid(p, num_samples=0), "sample_grid.num_samples"),
+    ],
+)
+def test_numbers_are_checked(tmp_path, make, name):
+    with pytest.raises(InputError, match=name):
+        make(tmp_path)
