@@ -1,5 +1,6 @@
 """A small config tree, and a verb that records the config it is run with."""
 
+import logging
 import sys
 from types import ModuleType
 
@@ -80,7 +81,7 @@ def empty_cwd(tmp_path, monkeypatch):
 
 @pytest.fixture
 def verb(monkeypatch):
-    """Stand in for all verbs; ``verb.action`` is called with each config, ``configs`` keeps them."""
+    """Stand in for all verbs: ``configs`` keeps what they were run with, ``action`` is called."""
     stand_in = ModuleType("verb")
     stand_in.configs = []
     stand_in.action = lambda config: None
@@ -93,3 +94,12 @@ def verb(monkeypatch):
     for name in ("train", "sample", "evaluate"):
         monkeypatch.setitem(sys.modules, f"flowgen.cli.{name}", stand_in)
     return stand_in
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before():
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)

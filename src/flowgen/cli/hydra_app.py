@@ -77,7 +77,7 @@ def _run_hydra(verb: Verb, line: Flags, words: Sequence[str], jobs: int) -> None
         config_path=str(line.tree.folders[-1]), config_name=line.config_name, version_base="1.3"
     )
     with TemporaryDirectory(prefix="flowgen-sweep-") as scratch, _full_errors():
-        settings = {**_STAY_IN_PLACE, "hydra.sweep.dir": scratch}
+        settings = {**_STAY_IN_PLACE, "hydra.job.name": verb.name, "hydra.sweep.dir": scratch}
         given = {text.partition("=")[0] for text in line.overrides}
         stay = [f"{key}={value}" for key, value in settings.items() if key not in given]
         with _argv([f"flowgen {verb.name}", *stay, *line.overrides, *line.flags]):

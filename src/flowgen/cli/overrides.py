@@ -76,20 +76,17 @@ class OverrideCheck:
         )
 
     def _parse(self, text: str, groups: Mapping[str, Sequence[str]]) -> "Override":
-        from hydra.core.override_parser.overrides_parser import OverridesParser
-        from hydra.errors import OverrideParseException
-
         if "=" not in text and not text.startswith("~"):
             owner = next((group for group, names in groups.items() if text in names), None)
             example = f"{owner}={text}" if owner else "trainer.max_steps=100"
             raise UsageError(f"'{text}' is not an override: write key=value, such as {example}")
-        try:
-            (override,) = OverridesParser.create().parse_overrides([text])
-        except OverrideParseException as error:
+        override, reason = _read(text)
+        if override is None:
             key, _, value = text.partition("=")
-            reason = str(error).splitlines()[0]
-            quoted = f"; to take the value as it is, write '{key}=\"{value}\"'" if value else ""
-            raise UsageError(f"cannot read '{text}': {reason}{quoted}") from error
+            quoted = f'{key}="{value}"'
+            readable = '"' not in value and _read(quoted)[0] is not None
+            hint = f"; to take the value as it is, write '{quoted}'" if readable else ""
+            raise UsageError(f"cannot read '{text}': {reason}{hint}")
         return override
 
     def _check_choice(self, override: "Override", known: Sequence[str]) -> None:
@@ -145,6 +142,19 @@ class OverrideCheck:
                 continue
             placeholder = PLACEHOLDERS.get(key, "value")
             raise UsageError(f"{key}=<{placeholder}> is required")
+
+
+def _read(text: str) -> "tuple[Override | None, str]":
+    """The override, or None and why it cannot be read."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import OverrideParseException
+
+    try:
+        return OverridesParser.create().parse_overrides([text])[0], ""
+    except OverrideParseException as error:
+        reason = str(error).splitlines()[0]
+        # Hydra's lexer names no reason, only itself and the line again.
+        return None, "a character cannot stand there" if reason.startswith("Lexer") else reason
 
 
 def _values(override: "Override", known: Sequence[str] = ()) -> list[Any]:

@@ -41,7 +41,7 @@ class Settings:
         from omegaconf import OmegaConf
 
         self._config = config
-        self._choices = OmegaConf.to_container(HydraConfig.get().runtime.choices)
+        self._choices = [str(group) for group in HydraConfig.get().runtime.choices]
         self._tree = tree
         self._config_name = config_name
         self._plain = OmegaConf.to_container(config, resolve=False)
@@ -112,7 +112,7 @@ class Settings:
         if problem is None or self._fits_another_choice(key, value):
             return None
         for group in self._choices:
-            if str(group).endswith(f"@{key}") and isinstance(value, str):
+            if group.endswith(f"@{key}") and isinstance(value, str):
                 return f"{key} takes a choice by its group: write {group}={value}"
         return problem
 

@@ -27,18 +27,24 @@ def edit_distance(a: str, b: str) -> int:
     return row[-1]
 
 
+def _slip(a: str, b: str) -> float:
+    """Edit distance, counted more in short names: two letters of four are another word."""
+    distance = edit_distance(a, b)
+    return distance + 2.0 * distance / max(len(a), len(b), 1)
+
+
 def _word_distance(a: str, b: str) -> float:
     words_a, words_b = a.split("_"), b.split("_")
     if a == "".join(word[:1] for word in words_b) or b == "".join(word[:1] for word in words_a):
         return 0.5
     if set(words_a) <= set(words_b) or set(words_b) <= set(words_a):
         return 0.75
-    return edit_distance(a, b)
+    return _slip(a, b)
 
 
 def _cost(name: str, candidate: str) -> float:
     parts, others = name.split("."), candidate.split(".")
-    whole = float(edit_distance(name, candidate))
+    whole = _slip(name, candidate)
     leaf = 0.0 if parts[-1] == others[-1] else _word_distance(parts[-1], others[-1])
     same_parent = parts[:-1] == others[:-1]
     depth = 0.1 * abs(len(parts) - len(others))
@@ -46,7 +52,7 @@ def _cost(name: str, candidate: str) -> float:
     under = float("inf")
     if len(others) > len(parts):
         tail = ".".join(others[-len(parts) :])
-        under = edit_distance(name, tail) + _UNDER_PARENT + depth
+        under = _slip(name, tail) + _UNDER_PARENT + depth
     return min(whole, moved, under)
 
 
@@ -58,7 +64,7 @@ def nearest(name: str, candidates: Iterable[str], *, limit: int = 3) -> list[str
         candidates: All names that exist.
         limit: How many to return; fewer if nothing is near.
     """
-    reach = 1.3 + 0.25 * len(name.rsplit(".", 1)[-1])
+    reach = max(2.2, 1.3 + 0.25 * len(name.rsplit(".", 1)[-1]))
     ranked = sorted(
         (_cost(name, candidate), -SequenceMatcher(None, name, candidate).ratio(), candidate)
         for candidate in set(candidates)
