@@ -1,0 +1,60 @@
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import MissingMandatoryValue, OmegaConf
+from PIL import Image
+
+from flowgen.core import InputError, Source
+from flowgen.data import DataSet, loader
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+def node(path):
+    facts = {"facts": {"shape": [2]}}
+    return OmegaConf.merge(facts, {"node": OmegaConf.load(path)}).node
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("data/*.yaml")), ids=lambda p: p.stem)
+def test_every_data_config_gives_batches(path, tmp_path):
+    config = node(path)
+    if OmegaConf.is_missing(config, "root"):
+        with pytest.raises(MissingMandatoryValue):
+            _ = config.root
+        for i in range(4):
+            Image.new("RGB", (9, 9), (i, 0, 0)).save(tmp_path / f"{i}.png")
+        config.root = str(tmp_path)
+    try:
+        data = instantiate(config)
+    except InputError as error:
+        if "install" not in str(error):
+            raise
+        pytest.skip(str(error))  # a package or files that are optional
+    assert isinstance(data, DataSet)
+    batch = next(iter(loader(data.train, batch_size=3)))
+    assert batch["x_1"].shape == (3, *data.shape)
+    assert ("label" in batch) == (data.num_classes is not None)
+    z = data.codec.encode(batch["x_1"])
+    assert z.dtype == torch.float32
+    again = instantiate(dict(data.codec.to_config()))
+    assert again == data.codec
+    torch.testing.assert_close(again.decode(z), batch["x_1"])
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("source/*.yaml")), ids=lambda p: p.stem)
+def test_every_source_config_draws_from_its_generator(path, generator):
+    source = instantiate(node(path))
+    assert isinstance(source, Source)
+    x = source.sample(5, generator=generator)
+    assert x.shape == (5, 2)
+    assert x.dtype == torch.float32
+    assert torch.equal(x, source.sample(5, generator=torch.Generator().manual_seed(0)))
+
+
+def test_a_two_dimensional_set_and_its_source_have_one_law():
+    for path in CONFIGS.glob("source/*.yaml"):
+        data = CONFIGS / "data" / path.name
+        if data.exists():
+            assert OmegaConf.load(data).distribution == OmegaConf.load(path)
