@@ -1,1 +1,29 @@
-"""To be written."""
+"""Networks, conditioning, and what makes a network a velocity field."""
+
+from flowgen.models.attention import Attention, attend, math_attention
+from flowgen.models.conditioning import ConditionEmbedding, LabelConditioner, LabelEmbedding
+from flowgen.models.dit import DiT
+from flowgen.models.field import PredictionField
+from flowgen.models.guidance import Guided
+from flowgen.models.mlp import MLP
+from flowgen.models.positions import LearnedPositions, Positions, RotaryPositions
+from flowgen.models.time_embedding import TimeEmbedding
+from flowgen.models.unet import UNet
+
+__all__ = [
+    "MLP",
+    "Attention",
+    "ConditionEmbedding",
+    "DiT",
+    "Guided",
+    "LabelConditioner",
+    "LabelEmbedding",
+    "LearnedPositions",
+    "Positions",
+    "PredictionField",
+    "RotaryPositions",
+    "TimeEmbedding",
+    "UNet",
+    "attend",
+    "math_attention",
+]

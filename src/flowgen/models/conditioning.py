@@ -1,0 +1,187 @@
+"""Class labels as a condition, and how conditions enter a network.
+
+A label travels as ``cond["label"]``, int64 of shape ``(b,)``; the number ``num_classes`` itself is
+the null label, which means "no condition". Training replaces a fraction of the labels by it, each
+sample on its own, so that one network learns the conditional and the unconditional velocity
+(Ho and Salimans 2022, arXiv 2207.12598, algorithm 1). Networks see one vector ``c (b, width)``,
+the sum of the embeddings of the time and of every condition: a new condition is one more summand.
+"""
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from flowgen.core import Condition, InputError, check_values
+from flowgen.models.checks import check_fraction, check_positive
+from flowgen.models.time_embedding import TimeEmbedding
+
+
+class LabelEmbedding(nn.Module):
+    """Table of ``num_classes + 1`` rows of size ``width``; the last row is the null label's.
+
+    Args:
+        num_classes: Number of labels, at least 1.
+        width: Size of one row, at least 1.
+
+    Raises:
+        InputError: If an argument is not positive.
+    """
+
+    def __init__(self, num_classes: int, width: int) -> None:
+        super().__init__()
+        check_positive(num_classes=num_classes, width=width)
+        self.num_classes = num_classes
+        self.table = nn.Embedding(num_classes + 1, width)
+        nn.init.normal_(self.table.weight, std=0.02)
+
+    def forward(self, label: Tensor) -> Float[Tensor, "b width"]:
+        """Return the rows of ``label``, int64 of shape ``(b,)``, shape ``(b, width)``.
+
+        Raises:
+            InputError: If ``label`` is not a vector of int64.
+        """
+        if label.ndim != 1 or label.dtype != torch.int64:
+            raise InputError(
+                f"label must be int64 of shape (b,), got {label.dtype} of {tuple(label.shape)}"
+            )
+        check_values("label", label, low=0, high=self.num_classes)
+        return self.table(label)
+
+
+class ConditionEmbedding(nn.Module):
+    """The vector ``c = time(t) + label(cond["label"])`` that modulates every block of a network.
+
+    Args:
+        num_classes: Number of labels, or None for an unconditional network.
+        width: Size of ``c``.
+    """
+
+    def __init__(self, num_classes: int | None, width: int) -> None:
+        super().__init__()
+        self.time = TimeEmbedding(width)
+        embeddings = {} if num_classes is None else {"label": LabelEmbedding(num_classes, width)}
+        self.embeddings = nn.ModuleDict(embeddings)
+
+    def forward(self, t: Float[Tensor, " b"], cond: Condition | None) -> Float[Tensor, "b width"]:
+        """Return ``c`` of shape ``(b, width)``.
+
+        Args:
+            t: Times, shape ``(b,)``, in ``[0, 1]``.
+            cond: Exactly the conditions the network was built for; None or empty for none.
+
+        Raises:
+            InputError: If conditions are missing, unknown, or have another number of rows.
+        """
+        given = cond or {}
+        if unknown := [name for name in given if name not in self.embeddings]:
+            raise InputError(
+                f"condition {unknown} given to a network built "
+                + (f"for {list(self.embeddings)}" if len(self.embeddings) else "without conditions")
+                + ": leave it out, or build the network with num_classes"
+            )
+        c = self.time(t)
+        for name, embedding in self.embeddings.items():
+            if name not in given:
+                raise InputError(
+                    f"condition '{name}' is missing: pass cond={{'{name}': ...}}, "
+                    "with the null label (num_classes) for an unconditional sample"
+                )
+            if given[name].shape[:1] != t.shape:
+                raise InputError(
+                    f"condition '{name}' has shape {tuple(given[name].shape)} for {len(t)} samples"
+                )
+            c = c + embedding(given[name])
+        return c
+
+
+class LabelConditioner:
+    """Turns labels into conditions, and conditions into null ones.
+
+    Args:
+        num_classes: Number of labels, at least 1.
+        dropout: Fraction of labels that training replaces by the null label, in ``[0, 1)``.
+        names: Name of every label, in order, or None if labels are plain numbers.
+
+    Raises:
+        InputError: If an argument leaves its range, or the names are too few or repeat.
+    """
+
+    def __init__(
+        self, num_classes: int, dropout: float = 0.1, names: Sequence[str] | None = None
+    ) -> None:
+        check_positive(num_classes=num_classes)
+        check_fraction("dropout", dropout)
+        if names is not None and (len(names) != num_classes or len(set(names)) != num_classes):
+            raise InputError(f"names must be {num_classes} different ones, got {list(names)}")
+        self.num_classes = num_classes
+        self.dropout = dropout
+        self.names = None if names is None else tuple(names)
+
+    def encode(
+        self,
+        labels: int | str | Sequence[int | str] | Tensor,
+        n: int,
+        device: torch.device | str | None = None,
+    ) -> dict[str, Tensor]:
+        """Return the condition of ``n`` samples.
+
+        Args:
+            labels: One label, or a list that is repeated in order until there are ``n``: sample
+                ``i`` gets ``labels[i % len(labels)]``. A label is a number or a name.
+            n: Number of samples, at least 1.
+            device: Where the condition lives.
+
+        Raises:
+            InputError: If a label does not exist, or there are none, or more than ``n``.
+        """
+        check_positive(n=n)
+        if isinstance(labels, Tensor):
+            labels = labels.reshape(-1).tolist()
+        listed = [labels] if isinstance(labels, (int, str)) else list(labels)
+        if not 1 <= len(listed) <= n:
+            raise InputError(f"{len(listed)} labels for {n} samples: give one to {n} labels")
+        numbers = torch.tensor([self._number(label) for label in listed], device=device)
+        return {"label": numbers[torch.arange(n, device=device) % len(listed)]}
+
+    def null(self, n: int, device: torch.device | str | None = None) -> dict[str, Tensor]:
+        """Return the condition that means "none", for ``n`` samples."""
+        return {"label": torch.full((n,), self.num_classes, dtype=torch.int64, device=device)}
+
+    def cycle(
+        self, indices: Iterable[int], device: torch.device | str | None = None
+    ) -> dict[str, Tensor]:
+        """Return label ``i % num_classes`` for each global sample number ``i``."""
+        numbers = [index % self.num_classes for index in indices]
+        return {"label": torch.tensor(numbers, dtype=torch.int64, device=device)}
+
+    def drop(
+        self, cond: Condition, *, generator: torch.Generator | None = None
+    ) -> dict[str, Tensor]:
+        """Return ``cond`` with each label, on its own, replaced by null with chance ``dropout``.
+
+        Args:
+            cond: Must hold ``label (b,)``; other conditions are passed on.
+            generator: Source of randomness, on the device of the labels.
+        """
+        label = cond["label"]
+        chance = torch.rand(label.shape, generator=generator, device=label.device)
+        null = torch.full_like(label, self.num_classes)
+        return {**cond, "label": torch.where(chance < self.dropout, null, label)}
+
+    def _number(self, label: int | str) -> int:
+        if isinstance(label, str) and self.names is not None and label in self.names:
+            return self.names.index(label)
+        if isinstance(label, int) and not isinstance(label, bool) and 0 <= label < self.num_classes:
+            return label
+        raise InputError(f"label {label!r} does not exist: {self._choices(label)}")
+
+    def _choices(self, label: int | str) -> str:
+        rule = f"labels are 0 to {self.num_classes - 1}"
+        if self.names is None:
+            return rule
+        near = difflib.get_close_matches(str(label), self.names, n=1)
+        hint = f"did you mean '{near[0]}'? " if near else ""
+        return f"{hint}{rule}, or {', '.join(self.names)}"
