@@ -113,17 +113,20 @@ class OverrideCheck:
                 )
 
     def _check_values(self, overrides: Sequence["Override"], settings: Settings) -> None:
+        added: list[str] = []
         given: set[str] = set()
         for override in overrides:
             key = override.key_or_group
             if override.package is not None or "/" in key:
                 raise UsageError(settings.unknown_group(key))
-            added = override.is_add() or override.is_force_add()
-            if added or any(key == name or key.startswith(f"{name}.") for name in given):
+            given.add(key)
+            if override.is_add() or override.is_force_add():
                 if override.is_add() and settings.has(key) and settings.value(key) is not None:
                     line = override.input_line or key
                     raise UsageError(f"'{key}' exists already: write {line.lstrip('+')}")
-                given.add(key)
+                added.append(key)
+                continue
+            if any(f"{key}.".startswith(f"{name}.") for name in added):
                 continue
             for value in [None] if override.is_delete() else _values(override):
                 for name, item in leaves(key, value):
