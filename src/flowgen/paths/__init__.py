@@ -1,1 +1,63 @@
-"""To be written."""
+"""Paths from noise to data: schedules, predictions and their conversion."""
+
+from flowgen.paths.affine import AffinePath
+from flowgen.paths.conventions import (
+    ForeignModel,
+    FromDiffusersFlow,
+    FromEDM,
+    FromTrigFlow,
+    ToDiffusersFlow,
+    ToEDM,
+    ToTrigFlow,
+    guidance_scale_from_w,
+    w_from_guidance_scale,
+)
+from flowgen.paths.convert import convert, score_from_velocity, velocity_domain
+from flowgen.paths.edm import EDM
+from flowgen.paths.linear import Linear
+from flowgen.paths.polynomial import Polynomial
+from flowgen.paths.predictions import (
+    Data,
+    DiffusersFlow,
+    EDMPrediction,
+    Noise,
+    Prediction,
+    SalimansV,
+    Velocity,
+)
+from flowgen.paths.reschedule import Rescheduled
+from flowgen.paths.schedule import Schedule
+from flowgen.paths.trig import Trig
+from flowgen.paths.variance_preserving import VP, Cosine, LinearVP
+
+__all__ = [
+    "EDM",
+    "VP",
+    "AffinePath",
+    "Cosine",
+    "Data",
+    "DiffusersFlow",
+    "EDMPrediction",
+    "ForeignModel",
+    "FromDiffusersFlow",
+    "FromEDM",
+    "FromTrigFlow",
+    "Linear",
+    "LinearVP",
+    "Noise",
+    "Polynomial",
+    "Prediction",
+    "Rescheduled",
+    "SalimansV",
+    "Schedule",
+    "ToDiffusersFlow",
+    "ToEDM",
+    "ToTrigFlow",
+    "Trig",
+    "Velocity",
+    "convert",
+    "guidance_scale_from_w",
+    "score_from_velocity",
+    "velocity_domain",
+    "w_from_guidance_scale",
+]
