@@ -20,8 +20,8 @@ def shipped():
 
 
 def slip(name, rng):
-    """Drop, swap, double or replace one letter; dots stay, as does the first letter of all."""
-    places = [i for i in range(1, len(name)) if name[i].isalpha() or name[i] == "_"]
+    """Drop, swap, double or replace one letter; dots stay."""
+    places = [i for i in range(len(name)) if name[i].isalpha() or name[i] == "_"]
     i = rng.choice(places)
     kind = rng.randrange(4)
     if kind == 0:

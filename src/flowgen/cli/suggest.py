@@ -6,6 +6,7 @@ last part in the wrong place, ``lr`` for ``optimizer.lr``, or by other words, ``
 ``max_steps``. The second costs a constant, so that a near spelling in the right place wins.
 """
 
+import math
 from collections.abc import Iterable
 from difflib import SequenceMatcher
 
@@ -33,27 +34,31 @@ def _slip(a: str, b: str) -> float:
     return distance + 2.0 * distance / max(len(a), len(b), 1)
 
 
-def _word_distance(a: str, b: str) -> float:
-    words_a, words_b = a.split("_"), b.split("_")
-    if a == "".join(word[:1] for word in words_b) or b == "".join(word[:1] for word in words_a):
+def _memory(a: str, b: str) -> float:
+    """Cost of having meant ``b`` by other words; ``inf`` if they share none."""
+    words, others = a.split("_"), b.split("_")
+    if a == "".join(word[:1] for word in others) or b == "".join(word[:1] for word in words):
         return 0.5
-    if set(words_a) <= set(words_b) or set(words_b) <= set(words_a):
-        return 0.75
-    return _slip(a, b)
+    if others[: len(words)] == words:
+        return 1.65
+    if set(words) <= set(others) or set(others) <= set(words):
+        return 1.75
+    return math.inf
 
 
 def _cost(name: str, candidate: str) -> float:
     parts, others = name.split("."), candidate.split(".")
-    whole = _slip(name, candidate)
-    leaf = 0.0 if parts[-1] == others[-1] else _word_distance(parts[-1], others[-1])
-    same_parent = parts[:-1] == others[:-1]
     depth = 0.1 * abs(len(parts) - len(others))
-    moved = leaf + (0.0 if same_parent else _MISPLACED + depth)
-    under = float("inf")
+    same_parent = parts[:-1] == others[:-1]
+    costs = [
+        _slip(name, candidate),
+        _slip(parts[-1], others[-1]) + _MISPLACED + depth,
+        _memory(parts[-1], others[-1]) + (0.0 if same_parent else 0.2 + depth),
+    ]
     if len(others) > len(parts):
         tail = ".".join(others[-len(parts) :])
-        under = _slip(name, tail) + _UNDER_PARENT + depth
-    return min(whole, moved, under)
+        costs.append(_slip(name, tail) + _UNDER_PARENT + depth)
+    return min(costs)
 
 
 def nearest(name: str, candidates: Iterable[str], *, limit: int = 3) -> list[str]:
