@@ -74,6 +74,10 @@ class ConfigTree:
 
     def _references(self, config: str, known: Iterable[str]) -> set[str]:
         """Groups in the defaults list of a config."""
+        path = self.file(config)
+        # Parsing every file would cost more than the rest of the start-up.
+        if path is None or "defaults:" not in path.read_text(encoding="utf-8"):
+            return set()
         parent = config.rpartition("/")[0]
         found: set[str] = set()
         for entry in self.load(config).get("defaults") or []:
