@@ -16,9 +16,12 @@ def test_build_returns_the_object_and_its_parts():
 
 
 def test_lists_and_partials_are_built():
-    made = build({"_target_": "torch.optim.SGD", "_partial_": True, "lr": 0.5})
-    optimiser = made([torch.nn.Parameter(torch.zeros(1))])
-    assert optimiser.param_groups[0]["lr"] == 0.5
+    made = build({"_target_": "torch.nn.LeakyReLU", "_partial_": True, "negative_slope": 0.5})
+    assert made()(torch.tensor(-2.0)) == -1.0
+    mixture = build(
+        {"_target_": "flowgen.data.Mixture", "means": [[0.0, 1.0], [2.0, 3.0]], "stds": 0.5}
+    )
+    assert mixture.shape == (2,)
 
 
 @pytest.mark.parametrize(
@@ -31,6 +34,9 @@ def test_lists_and_partials_are_built():
         "flowgen.pipeline.checkpoint.os.remove",
         "flowgen.pipeline.build.build.__globals__",
         "flowgenx.Model",
+        "flowgen.cli.main.main",
+        "flowgen.pipeline.save",
+        "flowgen.training.FlowModule",
         "torch.load",
         "torch.nn.modules.module.torch.load",
         "torch.hub.load",
@@ -44,7 +50,7 @@ def test_targets_outside_the_allow_list_are_refused_before_anything_is_called(ta
     node = {"_target_": target, "_args_": ["echo no"]}
     if place == "deep":
         node = {"_target_": "flowgen.paths.AffinePath", "schedule": [{"x": node}]}
-    with pytest.raises(InputError, match="is not from flowgen") as caught:
+    with pytest.raises(InputError, match="is not a class of flowgen") as caught:
         build(node)
     assert "\n" not in str(caught.value)
 

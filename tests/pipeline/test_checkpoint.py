@@ -14,7 +14,7 @@ from flowgen.pipeline.checkpoint import KEY
 from small import built, image_config, vector_config
 
 
-def checkpoint(path, pipeline, averaged=None, **changes):
+def checkpoint(path, pipeline, averaged=None, /, **changes):
     """Write a training checkpoint the way Lightning does, without training."""
     state = {f"pipeline.field.{k}": v for k, v in pipeline.field.state_dict().items()}
     if averaged is not None:
@@ -126,7 +126,7 @@ def test_code_named_in_the_file_needs_trust(tmp_path):
     evil = vector_config()
     evil["source"] = {"_target_": "builtins.print", "_args_": ["code ran"]}
     file = checkpoint(tmp_path / "x.ckpt", pipeline, pipeline=evil)
-    with pytest.raises(InputError, match=r"source: target 'builtins\.print' is not from flowgen"):
+    with pytest.raises(InputError, match=r"source: target 'builtins\.print' is not a class of flowgen"):
         load(file, weights="raw")
 
 

@@ -1,4 +1,4 @@
-"""Build objects from plain configs, from an allow-list of packages only.
+"""Build objects from plain configs, of classes from an allow-list of packages only.
 
 A config is a tree of dicts in which ``_target_`` names a class or function. A checkpoint carries
 such a tree, so whoever made the file chooses the names: every one is resolved and checked before
@@ -11,8 +11,15 @@ from typing import Any
 
 from flowgen.core import InputError
 
-ALLOWED_PACKAGES = ("flowgen", "torch.nn", "torch.optim")
-"""Packages whose classes and functions a config may name unless the caller trusts the code."""
+ALLOWED = (
+    "flowgen.paths",
+    "flowgen.models",
+    "flowgen.integrators",
+    "flowgen.data",
+    "flowgen.pipeline.pipeline",
+    "torch.nn.modules",
+)
+"""Where the classes that a config may name are defined, unless the caller trusts the code."""
 
 
 def targets(config: Any, where: str = "") -> Iterator[tuple[str, str]]:
@@ -29,7 +36,7 @@ def targets(config: Any, where: str = "") -> Iterator[tuple[str, str]]:
 
 
 def check_targets(config: Any) -> None:
-    """Raise unless every ``_target_`` is a class or function defined in an allowed package.
+    """Raise unless every ``_target_`` is a class defined in an allowed package.
 
     Raises:
         InputError: Naming the place, the target and the allowed packages.
@@ -37,7 +44,7 @@ def check_targets(config: Any) -> None:
     for where, name in targets(config):
         if not _allowed(name):
             raise InputError(
-                f"{where}: target '{name}' is not from {', '.join(ALLOWED_PACKAGES)}; "
+                f"{where}: target '{name}' is not a class of flowgen's or torch.nn's; "
                 "pass trust_code=True only if you trust whoever wrote this file"
             )
 
@@ -47,7 +54,7 @@ def build(config: Mapping[str, Any], *, trust_code: bool = False) -> Any:
 
     Args:
         config: Nested dicts and lists with ``_target_`` (and ``_partial_``) keys.
-        trust_code: Also call names outside :data:`ALLOWED_PACKAGES`.
+        trust_code: Also call names outside :data:`ALLOWED`.
 
     Raises:
         InputError: If a target is not allowed, does not exist or rejects its arguments.
@@ -65,8 +72,7 @@ def build(config: Mapping[str, Any], *, trust_code: bool = False) -> Any:
 
 
 def _allowed(name: str) -> bool:
-    root = name.split(".")[0]
-    if root not in {package.split(".")[0] for package in ALLOWED_PACKAGES}:
+    if name.split(".")[0] not in {package.split(".")[0] for package in ALLOWED}:
         return False
     from hydra.utils import get_object
 
@@ -74,7 +80,7 @@ def _allowed(name: str) -> bool:
         found = get_object(name)
     except Exception:  # noqa: BLE001 - whatever goes wrong while resolving, it is not allowed
         return False
-    module = getattr(found, "__module__", None) or ""
-    return callable(found) and any(
-        module == package or module.startswith(f"{package}.") for package in ALLOWED_PACKAGES
+    return isinstance(found, type) and any(
+        found.__module__ == package or found.__module__.startswith(f"{package}.")
+        for package in ALLOWED
     )
