@@ -4,10 +4,13 @@
 ``paths``, ``couplings``, ``objectives``, ``models``, ``integrators``, ``metrics`` and ``pipeline``.
 """
 
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-__version__ = version("flowgen")
+try:
+    __version__ = version("flowgen")
+except PackageNotFoundError:  # run from a checkout that was never installed
+    __version__ = "0+checkout"
 
 if TYPE_CHECKING:
     from flowgen.pipeline import load

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-import lightning as L
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf, open_dict
 
@@ -84,7 +85,7 @@ def module(cfg: DictConfig) -> FlowModule:
     )
 
 
-def loop(cfg: DictConfig) -> L.Trainer:
+def loop(cfg: DictConfig) -> Trainer:
     """Return Lightning's trainer with the callbacks of the run.
 
     Raises:
@@ -100,7 +101,7 @@ def loop(cfg: DictConfig) -> L.Trainer:
         "callbacks": callbacks,
         "max_epochs": -1,
         "logger": False,
-        "enable_checkpointing": any(isinstance(c, L.pytorch.callbacks.Checkpoint) for c in callbacks),
+        "enable_checkpointing": any(isinstance(c, Checkpoint) for c in callbacks),
         "enable_progress_bar": False,
         "enable_model_summary": False,
         "use_distributed_sampler": False,

@@ -19,9 +19,7 @@ def restore(cfg: DictConfig) -> Pipeline:
     """
     if cfg.num_samples < 1:
         raise InputError(f"num_samples must be >= 1, got {cfg.num_samples}")
-    loaded = load(
-        cfg.checkpoint, weights=cfg.weights, device=cfg.device, trust_code=cfg.trust_code
-    )
+    loaded = load(cfg.checkpoint, weights=cfg.weights, device=cfg.device, trust_code=cfg.trust_code)
     if "_target_" in cfg.sampler:
         loaded = loaded.with_sampler(make(cfg.sampler, "sampler"))
     elif cfg.sampler.num_steps is not None:
@@ -43,6 +41,6 @@ def label_of(cfg: DictConfig) -> Labels:
 
 
 def home(checkpoint: str) -> Path:
-    """Return the folder beside which results of a checkpoint belong: its run folder, if it has one."""
+    """Return the folder where results of a checkpoint belong: its run folder, if it has one."""
     file = find(checkpoint)
     return file.parent.parent if file.parent.name == "checkpoints" else file.parent

@@ -26,15 +26,15 @@ def run(cfg: DictConfig) -> Path:
     Raises:
         InputError: If a part rejects its settings, or the run folder is already in use.
     """
-    import lightning as L
     import torch
+    from lightning.pytorch import seed_everything
 
     from flowgen.cli.assemble import data_set, fill_facts, loggers, loop, module
 
     _quiet()
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
-    L.seed_everything(cfg.seed, workers=True, verbose=False)
+    seed_everything(cfg.seed, workers=True, verbose=False)
 
     data = data_set(cfg.data, LOADER_KEYS)
     with open_dict(cfg):
