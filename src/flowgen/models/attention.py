@@ -46,6 +46,16 @@ def attend(
     return functional.scaled_dot_product_attention(q, k, v)
 
 
+class HeadNorm(nn.RMSNorm):
+    """Root-mean-square norm of the features of one head, with a learned scale."""
+
+    def forward(self, x: Float[Tensor, "b h n d"]) -> Float[Tensor, "b h n d"]:
+        """Return the normalised features in the type of ``x``."""
+        # Autocast leaves the scale in float32, and torch's fused kernel wants one type.
+        weight = self.weight.to(x.dtype)
+        return functional.rms_norm(x, self.normalized_shape, weight, self.eps)
+
+
 class Attention(nn.Module):
     """Self-attention with normalised queries and keys.
 
@@ -64,8 +74,8 @@ class Attention(nn.Module):
             raise InputError(f"heads must divide width, got {heads} heads for width {width}")
         self.heads = heads
         self.project = nn.Linear(width, 3 * width)
-        self.norm_q = nn.RMSNorm(width // heads, eps=1e-6)
-        self.norm_k = nn.RMSNorm(width // heads, eps=1e-6)
+        self.norm_q = HeadNorm(width // heads, eps=1e-6)
+        self.norm_k = HeadNorm(width // heads, eps=1e-6)
         self.out = nn.Linear(width, width)
 
     def forward(

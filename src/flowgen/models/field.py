@@ -28,6 +28,9 @@ class PredictionField(nn.Module):
             None passes the states unscaled.
         t_eps: Distance kept from a singular end, in ``(0, 0.5)``.
 
+    Attributes:
+        domain: The closed range of times where the velocity is finite.
+
     Raises:
         InputError: If a number leaves its range.
     """
@@ -44,18 +47,12 @@ class PredictionField(nn.Module):
         super().__init__()
         if data_std is not None and not (math.isfinite(data_std) and data_std > 0):
             raise InputError(f"data_std must be finite and above 0, got {data_std}")
-        if not 0.0 < t_eps < 0.5:
-            raise InputError(f"t_eps must lie in (0, 0.5), got {t_eps}")
         self.network = network
         self.path = path
         self.prediction = prediction
         self.data_std = data_std
-        self.t_eps = t_eps
-
-    @property
-    def domain(self) -> tuple[float, float]:
-        """The closed range of times where the velocity is finite."""
-        return velocity_domain(self.prediction, self.path, self.t_eps)
+        # Found once, since finding it reads values.
+        self.domain = velocity_domain(prediction, path, t_eps)
 
     def forward(self, x: Tensor, t: Tensor, cond: Condition | None = None) -> Tensor:
         """Return the velocity, shape ``(b, *d)`` and type of ``x``.
@@ -89,15 +86,14 @@ class PredictionField(nn.Module):
             raise InputError(f"x must be float32 or float64, got {x.dtype}")
         low, high = self.domain
         t = t.clamp(low, high)
-        same = prediction == self.prediction
-        if same and self.data_std is None:
+        if prediction == self.prediction and self.data_std is None:
             return self.network(x, t, cond).to(x.dtype)
         coefficients = self.path.coefficients(t)
         y = self.network(self._scaled(x, coefficients), t, cond).to(x.dtype)
-        return y if same else convert(y, x, coefficients, self.prediction, prediction)
+        return convert(y, x, coefficients, self.prediction, prediction).to(x.dtype)
 
     def _scaled(self, x: Tensor, coefficients: Coefficients) -> Tensor:
         if self.data_std is None:
             return x
         variance = (coefficients.alpha * self.data_std) ** 2 + coefficients.sigma**2
-        return x * expand(variance.rsqrt(), x)
+        return x * expand(variance.rsqrt(), x).to(x.dtype)
