@@ -1,0 +1,95 @@
+"""Exact optimal transport between two samples of equal size: an assignment problem.
+
+For uniform weights some optimal plan is a permutation (Birkhoff). The sum of ``|x_0 - x_1|^2`` over
+a permutation is a constant minus twice the sum of ``x_0 . x_1``, and moving either cloud adds
+another constant, so the smallest sum of ``-x_0 . x_1`` of the centred clouds has the same optimum;
+it is one matrix product and the solver needs half the time on it. Optimal up to the rounding of the
+cost matrix, whose type is that of the samples and at least float32.
+
+Starting the solver from Sinkhorn potentials gained at most a factor 1.6 with scipy (n = 1024) and
+lost for n <= 256, so it is not done.
+"""
+
+import time
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, Int
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from flowgen.core import InputError, Pair, flatten, mean_over_dims
+
+
+@torch.no_grad()
+def optimal_permutation(
+    x_0: Float[Tensor, "n *d"], x_1: Float[Tensor, "n *d"]
+) -> Int[Tensor, " n"]:
+    """Return ``index`` such that the pairs ``(x_0[index], x_1)`` have the least squared distance.
+
+    ``index`` minimises ``sum_i |x_0[index[i]] - x_1[i]|^2`` over all permutations. The solver runs
+    on the CPU and so waits for an accelerator; time O(n^3), memory O(n^2).
+
+    Args:
+        x_0: Source samples, shape ``(n, *d)``, finite.
+        x_1: Data samples, the same shape and device.
+
+    Returns:
+        A permutation of ``0 .. n - 1``, shape ``(n,)``, int64, on the device of ``x_1``.
+
+    Raises:
+        InputError: If the shapes differ, or a value is not finite or its square overflows.
+
+    Source: Jonker and Volgenant 1987 by way of Crouse 2016 (scipy); Pooladian et al. 2023,
+        arXiv 2304.14772, for the use in flow matching.
+    """
+    if x_0.shape != x_1.shape:
+        raise InputError(
+            f"x_0 and x_1 must have one shape, got {tuple(x_0.shape)} and {tuple(x_1.shape)}"
+        )
+    # Autocast would compute the product in half precision and return a worse permutation.
+    with torch.autocast(x_1.device.type, enabled=False):
+        cost = -_centred(x_1) @ _centred(x_0).mT
+    matrix = cost.cpu()
+    if not bool(matrix.isfinite().all()):
+        raise InputError(
+            "x_0 and x_1 must be finite with finite squares, else no pair has a cost: "
+            f"{int((~matrix.isfinite()).sum())} of {matrix.numel()} costs are not"
+        )
+    _, index = linear_sum_assignment(matrix.numpy())
+    return torch.from_numpy(index).to(x_1.device)
+
+
+def repair(pair: Pair, solve: Callable[[Tensor, Tensor], Tensor], *, name: str) -> Pair:
+    """Return ``pair`` with the rows of ``x_0`` permuted by ``solve(x_0, x_1)`` and its figures.
+
+    Stats: ``coupling/cost``, the mean over pairs and dimensions of ``(x_0 - x_1)^2`` afterwards;
+    ``coupling/optimal``, 1; ``coupling/ms``, wall time of the solve in milliseconds.
+
+    Args:
+        pair: Without weights; ``x_1`` and ``cond`` stay where they are.
+        solve: Returns the row of ``x_0`` that goes to each row of ``x_1``.
+        name: Of the coupling, for the error.
+
+    Raises:
+        InputError: If the pair carries weights.
+    """
+    if pair.weight is not None:
+        raise InputError(
+            f"{name} got pairs with weights: permuting x_0 would weigh the source by where it was "
+            "sent; weigh the pairs after the coupling"
+        )
+    start = time.perf_counter()
+    x_0 = pair.x_0[solve(pair.x_0, pair.x_1)]
+    elapsed = 1e3 * (time.perf_counter() - start)
+    difference = (x_0 - pair.x_1).detach()
+    wide = torch.promote_types(difference.dtype, torch.float32)
+    cost = mean_over_dims(difference.to(wide).square()).mean()
+    figures = {"coupling/cost": cost, "coupling/optimal": 1.0, "coupling/ms": elapsed}
+    return Pair(x_0, pair.x_1, pair.cond, stats={**pair.stats, **figures})
+
+
+def _centred(x: Tensor) -> Tensor:
+    flat = flatten(x)
+    flat = flat.to(torch.promote_types(flat.dtype, torch.float32))
+    return flat - flat.mean(dim=0)
