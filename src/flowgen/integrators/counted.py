@@ -1,0 +1,27 @@
+"""Counting the evaluations of a field: the honest cost of a sampler."""
+
+from torch import Tensor
+
+from flowgen.core import Condition, VelocityField, domain_of
+
+
+class Counted:
+    """The same field, counting how often it is called.
+
+    Args:
+        field: The velocity to forward to; its domain is forwarded too.
+
+    Attributes:
+        nfe: Number of function evaluations so far; a whole batch counts once.
+        domain: Closed range of times of the field.
+    """
+
+    def __init__(self, field: VelocityField) -> None:
+        self.field = field
+        self.nfe = 0
+        self.domain = domain_of(field)
+
+    def __call__(self, x: Tensor, t: Tensor, cond: Condition | None = None) -> Tensor:
+        """Return the velocity ``(b, *d)`` at states ``x (b, *d)`` and times ``t (b,)``."""
+        self.nfe += 1
+        return self.field(x, t, cond)
