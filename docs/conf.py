@@ -1,6 +1,7 @@
 """How Sphinx builds this site; nothing is fetched while it does."""
 
 from importlib.metadata import version as version_of
+from typing import Any
 
 project = "flowgen"
 author = "The flowgen authors"
@@ -24,8 +25,11 @@ html_theme = "furo"
 html_title = f"flowgen {version}"
 html_show_sourcelink = False
 
-autodoc_default_options = {"members": True, "member-order": "bysource", "show-inheritance": True}
-autodoc_class_signature = "mixed"
+autodoc_default_options = {
+    "members": True,
+    "member-order": "bysource",
+    "special-members": "__call__",
+}
 # Shapes such as Float[Tensor, "b *d"] read best where the argument stands.
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
@@ -41,3 +45,20 @@ napoleon_custom_sections = [("Source", "notes_style")]
 # The colours of a terminal in light and dark.
 pygments_style = "friendly"
 pygments_dark_style = "monokai"
+
+
+def _signature(
+    app: Any, what: str, name: str, thing: Any, options: Any, signature: str | None, returns: Any
+) -> tuple[str | None, Any]:
+    """Return a signature that reads well: protocols have none, default factories are dots."""
+    del app, what, name, options
+    if getattr(thing, "_is_protocol", False):
+        return "", None
+    if signature == "(*args: Any, **kwargs: Any)":  # torch's, where a module has none of its own
+        return "()", returns
+    return signature and signature.replace("<factory>", "..."), returns
+
+
+def setup(app: Any) -> None:
+    """Register what this file adds to Sphinx."""
+    app.connect("autodoc-process-signature", _signature)
