@@ -21,7 +21,7 @@ _SMALL = 1e-6  # a determinant this small at an end of [0, 1] is a 0 with roundi
 
 
 def convert(
-    y: Float[Tensor, "b *d"],
+    y: Float[Tensor, "..."],
     x_t: Float[Tensor, "b *d"],
     coefficients: Coefficients,
     src: Prediction,
@@ -62,7 +62,7 @@ def convert(
 
 
 def score_from_velocity(
-    v: Float[Tensor, "b *d"], x_t: Float[Tensor, "b *d"], coefficients: Coefficients
+    v: Float[Tensor, "..."], x_t: Float[Tensor, "b *d"], coefficients: Coefficients
 ) -> Float[Tensor, "b *d"]:
     """Return the score ``grad log p_t = -E[x_0 | x_t] / sigma`` of a marginal velocity.
 

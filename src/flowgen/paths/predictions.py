@@ -71,8 +71,8 @@ class EDMPrediction:
     From the denoiser form ``x_1 = c_skip x_t + c_out F`` with ``V = alpha^2 data_std^2 + sigma^2``,
     ``c_skip = alpha data_std^2 / V``, ``c_out = sigma data_std / sqrt(V)``:
     ``F = sigma / (data_std sqrt(V)) x_1 - alpha data_std / sqrt(V) x_0``. The velocity form
-    ``v_t = c_skip x_t + c_out F`` of the same recipe has other ``c_skip`` and ``c_out`` but the same
-    F, so there is no choice to make. The matching input scale is ``V^(-1/2)``.
+    ``v_t = c_skip x_t + c_out F`` of the same recipe has other factors but the same F, so there is
+    no choice to make. The matching input scale is ``V^(-1/2)``.
 
     Args:
         data_std: Standard deviation of one value of the data (mean 0), above 0.

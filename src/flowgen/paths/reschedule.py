@@ -30,8 +30,9 @@ class Rescheduled(nn.Module):
     fixed, so nothing is extrapolated and the field stays finite.
 
     Start at ``r = domain[0]`` from ``initial_scale`` times a source sample. The scale is 1 for
-    every ``sampling`` with ``alpha = 0`` and ``sigma = 1`` at ``t = 0``; it is 80/81 for :class:`EDM`. The end state at ``r = domain[1]`` is ``c X_t`` too: ``c``
-    is 1 there for all schedules that end at ``alpha = 1``, ``sigma = 0``.
+    every ``sampling`` with ``alpha = 0`` and ``sigma = 1`` at ``t = 0``; it is 80/81 for
+    :class:`EDM`. The end state at ``r = domain[1]`` is ``c X_t`` too, with ``c = 1`` for schedules
+    that end at ``alpha = 1``, ``sigma = 0``.
 
     Args:
         field: Velocity field of ``trained``.

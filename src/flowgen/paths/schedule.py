@@ -1,9 +1,9 @@
 """What a schedule is: how much data and how much noise a state holds at each time.
 
 ``x_t = alpha_t x_1 + sigma_t x_0`` with ``t = 0`` at the source and ``t = 1`` at the data. Two
-affine paths differ only in the order in which they visit the ratio ``snr = alpha / sigma`` and in a scale,
-so each schedule can also say at what time it has a given ratio. The ratio is passed around as the
-pair ``(alpha, sigma)``, of which any positive multiple means the same: it stays finite where
+affine paths differ only in the pace at which they visit the ratios ``snr = alpha / sigma`` and in a
+scale, so each schedule can also say at what time it has a given ratio. The ratio is passed around
+as the pair ``(alpha, sigma)``, of which any positive multiple means the same: it stays finite where
 ``snr`` itself is infinite (no noise left).
 """
 
