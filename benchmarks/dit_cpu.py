@@ -12,7 +12,7 @@ import copy
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 
 import torch
@@ -32,13 +32,13 @@ def network() -> DiT:
     return built
 
 
-def plain_average(average: list[Tensor], parameters: list[Tensor]) -> None:
+def plain_average(average: Sequence[Tensor], parameters: Sequence[Tensor]) -> None:
     for mean, parameter in zip(average, parameters, strict=True):
         mean.mul_(0.999).add_(parameter, alpha=0.001)
 
 
-def foreach_average(average: list[Tensor], parameters: list[Tensor]) -> None:
-    torch._foreach_lerp_(average, parameters, 0.001)
+def foreach_average(average: Sequence[Tensor], parameters: Sequence[Tensor]) -> None:
+    torch._foreach_lerp_(list(average), list(parameters), 0.001)
 
 
 class Variant:
@@ -60,6 +60,7 @@ class Variant:
         self.optimizer = torch.optim.AdamW(self.parameters, lr=0.0, fused=True if fused else None)
 
     def output(self) -> Tensor:
+        """Return the network output in float32, shape ``(b, *d)``."""
         x, t, label = self.batch
         with (
             torch.autocast("cpu", torch.bfloat16, enabled=self.half),
@@ -68,6 +69,7 @@ class Variant:
             return self.model(x, t, {"label": label}).float()
 
     def train(self) -> float:
+        """Do one training step with a learning rate of 0; return the loss."""
         loss = (self.output() - self.batch[0]).square().mean()
         self.optimizer.zero_grad()
         loss.backward()
@@ -76,6 +78,7 @@ class Variant:
         return float(loss.detach())
 
     def evaluate(self) -> float:
+        """Evaluate the network once without gradient; return one number of the output."""
         with torch.inference_mode():
             return float(self.output()[0, 0, 0, 0])
 
@@ -91,7 +94,7 @@ def rates(run: Callable[[Variant], float], variants: dict[str, Variant], pairs: 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Time a small DiT on the CPU.")
     parser.add_argument("--pairs", type=int, default=7, help="timed rounds of all variants")
     parser.add_argument("--batch", type=int, default=64, help="images per step")
     parser.add_argument("--compile", action="store_true", help="add variants with compiled blocks")
