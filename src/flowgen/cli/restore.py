@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from flowgen.cli.assemble import make
 from flowgen.core import InputError
 from flowgen.paths import AffinePath, Rescheduled
 from flowgen.pipeline import Pipeline, find, load
-from flowgen.pipeline.pipeline import Labels
 
 
 def restore(cfg: DictConfig) -> Pipeline:
@@ -30,14 +29,7 @@ def restore(cfg: DictConfig) -> Pipeline:
             raise InputError("path: sampling can change to an affine path only")
         field = loaded.field
         loaded = loaded.with_field(Rescheduled(field, field.path.schedule, path.schedule))
-    loaded = loaded.guided(cfg.guidance.scale)
-    loaded.labels(cfg.num_samples, label_of(cfg))
-    return loaded
-
-
-def label_of(cfg: DictConfig) -> Labels:
-    """Return the ``label`` setting as plain Python."""
-    return list(cfg.label) if OmegaConf.is_list(cfg.label) else cfg.label
+    return loaded.guided(cfg.guidance.scale)
 
 
 def home(checkpoint: str) -> Path:

@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from flowgen.cli.console import say
 
@@ -20,10 +20,12 @@ def run(cfg: DictConfig) -> Path | None:
     import torch
     from tqdm import tqdm
 
-    from flowgen.cli.restore import home, label_of, restore
+    from flowgen.cli.restore import home, restore
     from flowgen.pipeline.outputs import writer
 
-    pipeline, label = restore(cfg), label_of(cfg)
+    pipeline = restore(cfg)
+    label = list(cfg.label) if OmegaConf.is_list(cfg.label) else cfg.label
+    labels = pipeline.labels(cfg.num_samples, label)
     out = Path(cfg.out).expanduser() if cfg.out else home(cfg.checkpoint) / "samples.png"
     write = writer(out, columns=cfg.columns)
     if cfg.dry_run:
@@ -38,6 +40,6 @@ def run(cfg: DictConfig) -> Path | None:
         for chunk in pipeline.stream(cfg.num_samples, label=label, seed=cfg.seed, chunk=cfg.chunk):
             chunks.append(chunk)
             bar.update(len(chunk))
-    write(torch.cat(chunks), pipeline.labels(cfg.num_samples, label))
+    write(torch.cat(chunks), labels)
     say(f"{cfg.num_samples} samples in {time.perf_counter() - start:.1f} s: {out}")
     return out

@@ -1,0 +1,68 @@
+"""Two processes take the same step as one with the same global batch."""
+
+import math
+
+import torch
+from lightning.pytorch import Trainer
+from torch.utils.data import DataLoader
+
+from flowgen.core import Loss, Pair, mean_over_dims
+from flowgen.couplings import Independent
+from runs import flow
+from small import vector_config
+
+
+class Fixed(Independent):
+    """Pairs every data point with a source point computed from it, so that no draw matters."""
+
+    def __call__(self, pair, *, generator=None):
+        return Pair(pair.x_1.sin(), pair.x_1)
+
+
+class Halfway:
+    """Regress the displacement at time one half: the same on any number of processes."""
+
+    def __call__(self, model, pair, *, step=0, generator=None):
+        t = torch.full((len(pair),), 0.5)
+        x_t = 0.5 * (pair.x_0 + pair.x_1)
+        error = model(x_t, t, pair.cond) - (pair.x_1 - pair.x_0)
+        return Loss(mean_over_dims(error**2), pair, t)
+
+
+class Share(torch.utils.data.IterableDataset):
+    """The rows of a global batch of 8 that belong to this process."""
+
+    def __iter__(self):
+        import torch.distributed as dist
+
+        rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        for step in range(3):
+            rows = torch.randn(8, 2, generator=torch.Generator().manual_seed(step))
+            yield {"x_1": rows[rank::world]}
+
+
+def trained(tmp_path, micro_batch, **trainer):
+    module = flow(vector_config(), coupling=Fixed(), micro_batch=micro_batch, clip=math.inf)
+    module.objective = Halfway()
+    Trainer(
+        accelerator="cpu",
+        max_steps=3,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        log_every_n_steps=1,
+        default_root_dir=tmp_path,
+        **trainer,
+    ).fit(module, DataLoader(Share(), batch_size=None))
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def test_two_processes_equal_one(tmp_path):
+    alone = trained(tmp_path, None)
+    start = flow(vector_config()).state_dict()
+    assert any(not torch.allclose(alone[name], start[name]) for name in alone)
+    for micro_batch in (None, 3):
+        together = trained(tmp_path, micro_batch, strategy="ddp_fork", devices=2)
+        for name, value in alone.items():
+            assert torch.allclose(value, together[name], atol=1e-6), name
