@@ -23,7 +23,7 @@ from flowgen.core import InputError, Pair, flatten, mean_over_dims
 
 @torch.no_grad()
 def optimal_permutation(
-    x_0: Float[Tensor, "n *d"], x_1: Float[Tensor, "n *d"]
+    x_0: Float[Tensor, "n *d"], x_1: Float[Tensor, "m *e"]
 ) -> Int[Tensor, " n"]:
     """Return ``index`` such that the pairs ``(x_0[index], x_1)`` have the least squared distance.
 

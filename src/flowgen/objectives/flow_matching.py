@@ -1,0 +1,97 @@
+"""Flow matching: regress the velocity of the pairs, learn the velocity of the marginals.
+
+Among all fields, ``v(x, t) = E[v_t | x_t = x]`` has the least mean squared distance to the pair
+velocity ``v_t = d_alpha x_1 + d_sigma x_0``, and following it carries the source to the data. At a
+given state every prediction ``y = a x_1 + b x_0`` is an affine function of the velocity, so the
+comparison can be made in any of these spaces: the optimum is the same, the weight of times is not.
+"""
+
+import torch
+from torch import Tensor
+
+from flowgen.core import InputError, Loss, Pair, VelocityField, domain_of, expand
+from flowgen.objectives.distances import Distance, Squared
+from flowgen.objectives.time_samplers import TimeSampler, Uniform
+from flowgen.objectives.weightings import Constant, Weighting
+from flowgen.paths import AffinePath, Prediction, Velocity, convert
+
+
+class FlowMatching:
+    """The objective ``w(t) distance(prediction of the model - prediction of the pair)``.
+
+    Args:
+        path: From the source to the data.
+        time_sampler: Times to train at; uniform if None. Times outside the domain of the path or of
+            the model are moved to its nearer end.
+        prediction: The space of the comparison, for any model; velocity if None.
+        weighting: Factor at each time; 1 if None.
+        distance: Of prediction and target; squared, mean over dimensions, if None.
+
+    Source: Lipman et al. 2023, arXiv 2210.02747, eq. 9; Liu et al. 2023, arXiv 2209.03003, eq. 1;
+        Albergo and Vanden-Eijnden 2023, arXiv 2209.15571, eq. 9.
+    """
+
+    def __init__(
+        self,
+        path: AffinePath,
+        time_sampler: TimeSampler | None = None,
+        *,
+        prediction: Prediction | None = None,
+        weighting: Weighting | None = None,
+        distance: Distance | None = None,
+    ) -> None:
+        self.path = path
+        self.time_sampler: TimeSampler = Uniform() if time_sampler is None else time_sampler
+        self.prediction: Prediction = Velocity() if prediction is None else prediction
+        self.weighting: Weighting = Constant() if weighting is None else weighting
+        self.distance: Distance = Squared() if distance is None else distance
+
+    def __call__(
+        self,
+        model: VelocityField,
+        pair: Pair,
+        *,
+        step: int = 0,
+        generator: torch.Generator | None = None,
+    ) -> Loss:
+        """Return the loss of each pair at one random time; no host synchronisation.
+
+        Args:
+            model: Velocity field, called once with ``x_t (b, *d)``, ``t (b,)`` and ``pair.cond``.
+            pair: Coupled source and data in the model's space, floating, each ``(b, *d)``.
+            step: Unused: the objective is the same at every step.
+            generator: Draws the times.
+
+        Returns:
+            The loss ``(b,)``, at least float32, without the weights of the pairs: those act in
+            :meth:`Loss.total`.
+
+        Raises:
+            InputError: If path and model share no time.
+        """
+        del step
+        t = self._times(model, pair, generator)
+        point = self.path.sample(pair, t, generator=generator)
+        coefficients = self.path.coefficients(t)
+        velocity = model(point.x_t, t, pair.cond)
+        if self.prediction == Velocity():
+            difference = velocity - point.v_t
+        else:
+            a, b = self.prediction(coefficients)
+            target = expand(a, pair.x_1) * pair.x_1 + expand(b, pair.x_0) * pair.x_0
+            answer = convert(velocity, point.x_t, coefficients, Velocity(), self.prediction)
+            difference = answer - target
+        value = self.weighting(t, coefficients) * self.distance(difference)
+        return Loss(value, pair, t)
+
+    def _times(self, model: VelocityField, pair: Pair, generator: torch.Generator | None) -> Tensor:
+        """Return times ``(b,)`` that path and model know, float64 for float64 pairs."""
+        (low, high), (model_low, model_high) = self.path.domain, domain_of(model)
+        low, high = max(low, model_low), min(high, model_high)
+        if not low < high:
+            raise InputError(
+                f"path and model share no time: the path knows {self.path.domain}, the model "
+                f"{(model_low, model_high)}"
+            )
+        t = self.time_sampler(len(pair), generator=generator, device=pair.x_1.device)
+        return t.to(torch.promote_types(t.dtype, pair.x_1.dtype)).clamp(low, high)
