@@ -7,11 +7,13 @@ import sys
 import pytest
 import torch
 
+import flowgen
 import flowgen.objectives
 from documents import ROOT, blocks
 from flowgen.cli import config_dir
 from flowgen.cli.compose import composed
 from flowgen.cli.flags import parse_flags
+from flowgen.cli.main import main
 from flowgen.cli.overrides import OverrideCheck
 from flowgen.cli.verbs import VERBS
 from flowgen.core import Pair
@@ -109,13 +111,15 @@ def test_its_config_trains(place, request):
 
 
 def test_its_command_runs_from_a_project(outside):
-    command = [sys.executable, "-m", "flowgen", "train", "--config-dir", "my_configs"]
-    command += ["distance=log_cosh", "data=moons", "data.num_train=64", "data.batch_size=32"]
-    command += ["model=mlp", "trainer=cpu", "trainer.max_steps=2", "callbacks=quiet", "run_dir=run"]
-    command += ["lr_schedule.warmup_steps=1"]
-    done = subprocess.run(
-        command, capture_output=True, text=True, cwd=outside.parent, check=False, timeout=250
-    )
-    assert done.returncode == 0, done.stderr
-    pipeline = flowgen.load(outside.parent / "run")
-    assert pipeline.sample(3).shape == (3, 2)
+    command = [
+        "train",
+        "--config-dir",
+        "my_configs",
+        "distance=log_cosh",
+        "data=moons",
+        "model=mlp",
+    ]
+    command += ["data.num_train=64", "data.batch_size=32", "trainer=cpu", "trainer.max_steps=2"]
+    command += ["lr_schedule.warmup_steps=1", "callbacks=quiet", "run_dir=run"]
+    assert main(command) == 0
+    assert flowgen.load("run").sample(3).shape == (3, 2)
