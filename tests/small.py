@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import torch
+
 from flowgen.pipeline import Pipeline, build
 
 
@@ -55,13 +57,11 @@ def image_config(num_classes: int | None = 3) -> dict[str, Any]:
 
 def built(config: dict[str, Any], *, seed: int = 0) -> Pipeline:
     """Return the pipeline of a config with reproducible weights that are not at zero output."""
-    import torch
-
-    pipeline = build(config)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        pipeline = build(config)
+        with torch.no_grad():
+            for parameter in pipeline.field.parameters():
+                parameter.add_(0.2 * torch.randn_like(parameter))
     pipeline.config = config
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in pipeline.field.parameters():
-            noise = torch.randn(parameter.shape, generator=generator)
-            parameter.add_(0.2 * noise)
     return pipeline

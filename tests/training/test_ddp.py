@@ -42,7 +42,13 @@ class Share(torch.utils.data.IterableDataset):
 
 
 def trained(tmp_path, micro_batch, **trainer):
-    module = flow(vector_config(), coupling=Fixed(), micro_batch=micro_batch, clip=math.inf)
+    module = flow(
+        vector_config(),
+        coupling=Fixed(),
+        micro_batch=micro_batch,
+        clip=math.inf,
+        optimizer=lambda p: torch.optim.SGD(p, lr=1e-3),
+    )
     module.objective = Halfway()
     Trainer(
         accelerator="cpu",

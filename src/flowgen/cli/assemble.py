@@ -8,7 +8,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Checkpoint
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loggers import CSVLogger, Logger
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from flowgen.core import InputError
@@ -112,6 +112,11 @@ def loop(cfg: DictConfig) -> Trainer:
         raise InputError(f"trainer: {str(error.__cause__ or error).splitlines()[0]}") from error
 
 
-def loggers(cfg: DictConfig) -> list[Logger]:
-    """Return the loggers of a run; they may create files in the run folder."""
-    return [make(node, f"logger.{name}") for name, node in cfg.logger.items()]
+def loggers(cfg: DictConfig, config: dict[str, Any]) -> list[Logger]:
+    """Return the loggers of a run, told its config; they may create files in the run folder."""
+    made = [make(node, f"logger.{name}") for name, node in cfg.logger.items()]
+    for logger in made:
+        # The run folder holds the config already, so that a second copy would only confuse.
+        if not isinstance(logger, CSVLogger):
+            logger.log_hyperparams(config)
+    return made

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from flowgen.cli.console import say
 
@@ -72,7 +72,7 @@ def data_of(cfg: DictConfig, about: Mapping[str, Any]) -> Any:
         raise InputError("the checkpoint does not say what it was trained on; give data=<name>")
     if not cfg.trust_code:
         check_targets(about["data"])
-    return data_set(OmegaConf.create(about["data"]), LOADER_KEYS)
+    return data_set(DictConfig(about["data"]), LOADER_KEYS)
 
 
 def protocol(cfg: DictConfig, evaluation: Any) -> dict[str, Any]:

@@ -50,10 +50,8 @@ def run(cfg: DictConfig) -> Path:
     _introduce(cfg, data, flow, trainer)
     run_dir = Path(cfg.run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
-    trainer.loggers = loggers(cfg)
+    trainer.loggers = loggers(cfg, _plain(cfg))
     OmegaConf.save(_plain(cfg), run_dir / "config.yaml")
-    for logger in trainer.loggers:
-        logger.log_hyperparams(_plain(cfg))
     start = time.perf_counter()
     trainer.fit(flow, loader)
     if trainer.interrupted:
@@ -142,5 +140,11 @@ def _plain(cfg: DictConfig) -> dict[str, Any]:
 def _quiet() -> None:
     """Silence what Lightning says of its own internals; our own lines say what a user needs."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    for message in (".*does not have many workers.*", ".*`isinstance.treespec.*"):
+    for message in (
+        ".*does not have many workers.*",  # the data are in memory
+        ".*smaller than the logging interval.*",  # logs go by steps, not by epochs
+        ".*in eval mode at the start of training.*",  # the averaged weights stay so
+        ".*Experiment logs directory.*",  # a run folder is only used once
+        ".*`isinstance.treespec.*",  # Lightning's own use of torch
+    ):
         warnings.filterwarnings("ignore", message=message)
