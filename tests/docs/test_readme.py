@@ -130,6 +130,7 @@ def test_choices_in_the_prose_exist(page):
         ("coupling", "couplings"),
         ("sampler", "sampling"),
         ("grid", "sampling"),
+        ("model", "models"),
         ("prediction", "conventions"),
         ("data", "data"),
         ("time_sampler", "objectives"),
