@@ -34,7 +34,7 @@ def node(group, choice):
 @pytest.mark.parametrize("loss_space", ["velocity", "noise"])
 def test_choice_trains(group, choice, loss_space, generator):
     chosen = {**DEFAULTS, "loss_space": loss_space, group: choice}
-        cfg = OmegaConf.create({g: OmegaConf.load(node(g, c)) for g, c in chosen.items()})
+    cfg = OmegaConf.create({g: OmegaConf.load(node(g, c)) for g, c in chosen.items()})
     objective, coupling = instantiate(cfg.objective), instantiate(cfg.coupling)
     x = torch.randn(2, 32, 2, generator=generator)
     cond = {"label": torch.arange(32) % 2} if choice == "class_assignment" else None
