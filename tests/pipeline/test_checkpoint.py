@@ -126,7 +126,9 @@ def test_code_named_in_the_file_needs_trust(tmp_path):
     evil = vector_config()
     evil["source"] = {"_target_": "builtins.print", "_args_": ["code ran"]}
     file = checkpoint(tmp_path / "x.ckpt", pipeline, pipeline=evil)
-    with pytest.raises(InputError, match=r"source: target 'builtins\.print' is not a class of flowgen"):
+    with pytest.raises(
+        InputError, match=r"source: target 'builtins\.print' is not a class of flowgen"
+    ):
         load(file, weights="raw")
 
 

@@ -112,3 +112,15 @@ def test_sampling_restores_training_mode(images):
 def test_shape_is_that_of_a_sample(images, points):
     assert images.shape == (1, 4, 4)
     assert points.shape == (2,)
+
+
+def test_sampling_starts_at_the_noise_level_where_the_path_begins():
+    """EDM's path begins at sigma = 80/81: one Euler step starts from that multiple of x_0."""
+    config = vector_config()
+    config["field"]["path"]["schedule"] = {"_target_": "flowgen.paths.EDM"}
+    pipeline = built(config).with_sampler(Sampler(Euler(), Uniform(), 1))
+    assert pipeline.initial_scale == pytest.approx(80 / 81, rel=1e-6)
+    start = pipeline.noise(0, range(3)) * (80 / 81)
+    with torch.no_grad():
+        expected = start + pipeline.field(start, torch.zeros(3))
+    assert torch.allclose(pipeline.sample(3, decode=False), expected, rtol=1e-4)

@@ -121,6 +121,12 @@ def test_metrics_csv_holds_loss_bins_rate_and_norm(tmp_path):
     assert all(float(row["loss"]) > 0 for row in rows)
 
 
+def test_a_run_shorter_than_the_interval_is_logged_too(tmp_path):
+    fit(flow(vector_config()), False, tmp_path, steps=3, every=50)
+    header, row = (tmp_path / "metrics.csv").read_text().splitlines()
+    assert dict(zip(header.split(","), row.split(","), strict=True))["step"] == "3"
+
+
 def test_logged_loss_is_the_mean_of_the_bins(tmp_path):
     module = flow(vector_config())
     module.num_bins = 1

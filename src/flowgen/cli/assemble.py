@@ -96,7 +96,9 @@ def loop(cfg: DictConfig) -> Trainer:
     if cfg.trainer.precision is None:
         gpu = cfg.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
         cfg.trainer.precision = "bf16-mixed" if gpu else "32-true"
-    callbacks = [make(node, f"callbacks.{name}") for name, node in cfg.callbacks.items()]
+    # A recipe may set details of a callback that the chosen set leaves out: no target, no callback.
+    chosen = {name: node for name, node in cfg.callbacks.items() if "_target_" in (node or {})}
+    callbacks = [make(node, f"callbacks.{name}") for name, node in chosen.items()]
     fixed = {
         "callbacks": callbacks,
         "max_epochs": -1,

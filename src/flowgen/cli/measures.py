@@ -18,8 +18,8 @@ from flowgen.metrics import (
     EfficientNetLite0Features,
     FeatureExtractor,
     LabelClassifier,
+    PathStatistics,
     PixelFeatures,
-    combined,
     exact_w2,
     image_distances,
     path_statistics,
@@ -169,7 +169,7 @@ def paths(evaluation: Evaluation) -> dict[str, Any]:
     pipeline.field.eval()
     for first in range(0, evaluation.path_samples, CHUNK):
         numbers = range(first, min(first + CHUNK, evaluation.path_samples))
-        x_0 = pipeline.noise(evaluation.seed, numbers)
+        x_0 = pipeline.noise(evaluation.seed, numbers) * pipeline.initial_scale
         cond = None
         if all_labels is not None:
             cond = {"label": all_labels[first : numbers.stop].to(pipeline.device)}
@@ -177,7 +177,7 @@ def paths(evaluation: Evaluation) -> dict[str, Any]:
         parts.append(path_statistics(field, states, nodes, cond))
         starts.append(states[0])
         ends.append(states[-1])
-    result = combined(parts)
+    result = PathStatistics.merged(parts)
     figures = asdict(result)
     if evaluation.samples.dtype != torch.uint8:
         count = min(evaluation.path_samples, MAX_EXACT)

@@ -1,13 +1,14 @@
 """Checks of values (ranges, finiteness), on in tests and with ``debug=true``.
 
-They read the tensor and so synchronise an accelerator; cheap shape checks are always on and stand
-where the shapes are used.
+They read the tensor, so they synchronise an accelerator and are left out of compiled graphs; cheap
+shape checks are always on and stand where the shapes are used.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+import torch
 from torch import Tensor
 
 _enabled: ContextVar[bool] = ContextVar("flowgen_debug_checks", default=False)
@@ -31,7 +32,7 @@ def check_values(
     Raises:
         ValueError: Naming the tensor, the bad value and the rule.
     """
-    if not _enabled.get():
+    if torch.compiler.is_compiling() or not _enabled.get():
         return
     if not bool(value.isfinite().all()):
         raise ValueError(f"{name} must be finite, got {int((~value.isfinite()).sum())} bad values")

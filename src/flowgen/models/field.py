@@ -30,6 +30,7 @@ class PredictionField(nn.Module):
 
     Attributes:
         domain: The closed range of times where the velocity is finite.
+        initial_scale: ``sigma`` where the domain begins: states start at this times ``x_0``.
 
     Raises:
         InputError: If a number leaves its range.
@@ -51,8 +52,9 @@ class PredictionField(nn.Module):
         self.path = path
         self.prediction = prediction
         self.data_std = data_std
-        # Found once, since finding it reads values.
+        # Found once, since finding them reads values.
         self.domain = velocity_domain(prediction, path, t_eps)
+        self.initial_scale = float(path.coefficients(torch.tensor([self.domain[0]])).sigma)
 
     def forward(self, x: Tensor, t: Tensor, cond: Condition | None = None) -> Tensor:
         """Return the velocity, shape ``(b, *d)`` and type of ``x``.

@@ -67,6 +67,11 @@ class Pipeline(nn.Module):
         """Shape of one sample in model space."""
         return tuple(self.source.sample(1).shape[1:])
 
+    @property
+    def initial_scale(self) -> float:
+        """What ``x_0`` is multiplied by to start from: ``sigma`` where the field begins."""
+        return getattr(self.field, "initial_scale", 1.0)
+
     def guided(self, scale: float) -> "Pipeline":
         """Return the same pipeline with classifier-free guidance of the given scale (1 is off).
 
@@ -145,7 +150,7 @@ class Pipeline(nn.Module):
         with _eval_mode(self.field):
             for start in range(0, num_samples, chunk):
                 numbers = range(start, min(start + chunk, num_samples))
-                x_0 = self.noise(seed, numbers)
+                x_0 = self.noise(seed, numbers) * self.initial_scale
                 cond = self._cond(labels[start : numbers.stop] if labels is not None else None)
                 x_1 = self.sampler.sample(field, x_0, cond)
                 yield (self.codec.decode(x_1) if decode else x_1).cpu()
@@ -187,7 +192,8 @@ class Pipeline(nn.Module):
         labels = self.labels(len(x), label)
         x_1 = self.codec.encode(x.to(self.device))
         with _eval_mode(self.field):
-            return self.sampler.encode(self.velocity(), x_1, self._cond(labels)).cpu()
+            x_0 = self.sampler.encode(self.velocity(), x_1, self._cond(labels))
+        return (x_0 / self.initial_scale).cpu()
 
     def nfe(self) -> int:
         """Return how many evaluations of the field one trajectory takes with fixed steps.

@@ -81,6 +81,7 @@ class FlowModule(LightningModule):
         self.seed = seed
         self.num_bins = num_bins
         self.bins: TimeBins | None = None
+        self.latest: dict[str, float | Tensor] = {}
 
     def averaged(self) -> Pipeline:
         """Return the pipeline with the averaged weights."""
@@ -123,8 +124,14 @@ class FlowModule(LightningModule):
         optimizer.step()
         schedule.step()
         self.ema.update(self.pipeline.field, step + 1)
+        self.latest = dict(pair.stats) | {"grad_norm": norm, "lr": schedule.get_last_lr()[0]}
         if (step + 1) % self.trainer.log_every_n_steps == 0:  # pyright: ignore[reportAttributeAccessIssue]
-            self._log(pair, norm, schedule)
+            self._log()
+
+    def on_train_end(self) -> None:
+        """Log the steps since the last time, so that a short run has its numbers too."""
+        if self.latest:
+            self._log()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Put in what a reader needs to rebuild the pipeline."""
@@ -147,16 +154,17 @@ class FlowModule(LightningModule):
             self.bins = TimeBins(self.num_bins, self.device)
         self.bins.add(loss)
 
-    def _log(self, pair: Pair, norm: Tensor, schedule: LRScheduler) -> None:
+    def _log(self) -> None:
         """Write the means since the last call; the only place where the device is waited for."""
         assert self.bins is not None
         self.bins.sums = self.trainer.strategy.reduce(self.bins.sums, reduce_op="sum")
         total, count = self.bins.sums.sum(dim=1).tolist()
-        metrics = {"loss": total / count, "grad_norm": float(norm), "lr": schedule.get_last_lr()[0]}
+        metrics = {"loss": total / count}
+        metrics |= {name: float(value) for name, value in self.latest.items()}
         for i, mean in enumerate(self.bins.means().tolist()):
             metrics[f"loss/t{i / self.num_bins:.1f}"] = mean
-        metrics |= {name: float(value) for name, value in pair.stats.items()}
         self.bins.reset()
+        self.latest = {}
         self.trainer.callback_metrics["loss"] = torch.tensor(metrics["loss"])
         for logger in self.loggers:
             logger.log_metrics(metrics, step=self.global_step)
