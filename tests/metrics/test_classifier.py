@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
@@ -69,6 +70,29 @@ def test_any_classifier_of_scikit_learn(digits):
     assert isinstance(neighbours, Classifier)
     fitted = LabelClassifier(images, labels, classifier=neighbours)
     assert fitted.accuracy(images, labels) == 1
+
+
+class Recorder:
+    """A classifier that keeps what it is given and answers 1."""
+
+    def fit(self, X, y):
+        self.rows = X
+
+    def predict(self, X):
+        self.rows = X
+        return np.ones(len(X), dtype=int)
+
+
+def test_all_pixels_are_standardised_alike(digits):
+    images, labels = digits
+    recorder = Recorder()
+    fitted = LabelClassifier(images, labels, classifier=recorder)
+    assert recorder.rows.shape == (len(images), 64)
+    assert recorder.rows.mean() == pytest.approx(0, abs=1e-12)
+    assert recorder.rows.std() == pytest.approx(1, abs=1e-4)  # n - 1 against n
+    pixels = images.double()
+    assert (fitted.predict(images[:1] * 0) == 1).all()  # by the training images, not by its own
+    np.testing.assert_allclose(recorder.rows, float(-pixels.mean() / pixels.std()))
 
 
 def test_images_of_one_grey_value_are_no_accident():
