@@ -1,4 +1,4 @@
-"""The demo: train a rectified flow on scikit-learn's digits, sample every class, say what is next."""
+"""The demo: train on scikit-learn's digits, sample each class, say what is next."""
 
 import sys
 import time
@@ -7,11 +7,15 @@ from pathlib import Path
 from flowgen.cli.main import main
 
 
-def demo() -> int:
-    """Train, sample and print where the results are; return the exit code."""
+def demo(*overrides: str) -> int:
+    """Train, sample and print where the results are; return the exit code.
+
+    Args:
+        overrides: More settings of the training, such as ``trainer.max_steps=100``.
+    """
     start = time.perf_counter()
     run = Path("runs") / "demo" / time.strftime("%Y-%m-%d_%H-%M-%S")
-    if code := main(["train", "experiment=digits", f"run_dir={run}"]):
+    if code := main(["train", "experiment=digits", f"run_dir={run}", *overrides]):
         return code
     if code := main(["sample", f"checkpoint={run}", "num_samples=100", f"out={run}/grid.png"]):
         return code
@@ -21,10 +25,10 @@ def demo() -> int:
         f"  samples, one class in each column:  {run}/grid.png\n"
         f"  run folder:                         {run}\n"
         "Next, draw sevens with guidance:\n"
-        f"  {flowgen} sample checkpoint={run} label=7 guidance.scale=2 num_samples=50 out=sevens.png\n"
+        f"  {flowgen} sample checkpoint={run} label=7 guidance.scale=2 out=sevens.png\n"
     )
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(demo())
+    sys.exit(demo(*sys.argv[1:]))

@@ -115,6 +115,6 @@ def test_its_command_runs_from_a_project(outside):
         "model=mlp",
     ]
     command += ["data.num_train=64", "data.batch_size=32", "trainer=cpu", "trainer.max_steps=2"]
-    command += ["lr_schedule.warmup_steps=1", "callbacks=quiet", "run_dir=run"]
+    command += ["callbacks=quiet", "run_dir=run"]
     assert main(command) == 0
     assert flowgen.load("run").sample(3).shape == (3, 2)

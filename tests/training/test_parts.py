@@ -63,7 +63,7 @@ def rates(schedule, steps):
 
 def test_warmup_cosine_rises_then_falls_to_its_final_share():
     optimiser = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=2.0)
-    schedule = warmup_cosine(optimiser, total_steps=12, warmup_steps=4, final=0.1)
+    schedule = warmup_cosine(optimiser, total_steps=12, warmup=1 / 3, final=0.1)
     values = rates(schedule, 13)
     assert values[:4] == [0.5, 1.0, 1.5, 2.0]
     assert values[4] == 2.0
@@ -80,8 +80,8 @@ def test_schedules_check_their_numbers():
     optimiser = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
     with pytest.raises(InputError, match="total_steps"):
         warmup_cosine(optimiser, total_steps=0)
-    with pytest.raises(InputError, match=r"warmup_steps must be in \[0, 5\]"):
-        warmup_cosine(optimiser, total_steps=5, warmup_steps=6)
+    with pytest.raises(InputError, match=r"warmup must be in \[0, 1\]"):
+        warmup_cosine(optimiser, total_steps=5, warmup=1.5)
     with pytest.raises(InputError, match="final"):
         warmup_cosine(optimiser, total_steps=5, final=2.0)
     with pytest.raises(InputError, match="warmup_steps"):

@@ -71,8 +71,12 @@ def pipeline(cfg: DictConfig) -> Pipeline:
 
 
 def module(cfg: DictConfig) -> FlowModule:
-    """Return the LightningModule of a run."""
-    return FlowModule(
+    """Return the LightningModule of a run.
+
+    Raises:
+        InputError: If a part rejects its settings.
+    """
+    flow = FlowModule(
         pipeline(cfg),
         make(cfg.objective, "objective"),
         make(cfg.coupling, "coupling"),
@@ -83,6 +87,14 @@ def module(cfg: DictConfig) -> FlowModule:
         micro_batch=cfg.micro_batch,
         seed=cfg.seed,
     )
+    try:
+        # Lightning asks again; asking now tells a bad number before anything is written.
+        flow.configure_optimizers()
+    except InputError:
+        raise
+    except (ValueError, TypeError) as error:
+        raise InputError(f"optimizer: {error}") from error
+    return flow
 
 
 def loop(cfg: DictConfig) -> Trainer:

@@ -28,6 +28,7 @@ def run(cfg: DictConfig) -> Path:
     """
     import torch
     from lightning.pytorch import seed_everything
+    from lightning.pytorch.utilities import rank_zero_only
 
     from flowgen.cli.assemble import data_set, fill_facts, loggers, loop, module
 
@@ -39,7 +40,7 @@ def run(cfg: DictConfig) -> Path:
     data = data_set(cfg.data, LOADER_KEYS)
     with open_dict(cfg):
         cfg.name = cfg.name or data.name
-        cfg.run_dir = str(run_folder(cfg.run_dir, cfg.name))
+        cfg.run_dir = str(run_folder(cfg.run_dir, cfg.name, first=rank_zero_only.rank == 0))
     fill_facts(cfg, data)
     flow = module(cfg)
     trainer = loop(cfg)
@@ -48,10 +49,11 @@ def run(cfg: DictConfig) -> Path:
         flow.pipeline.field.network.compile()
 
     _introduce(cfg, data, flow, trainer)
-    run_dir = Path(cfg.run_dir)
-    run_dir.mkdir(parents=True, exist_ok=True)
     trainer.loggers = loggers(cfg, _plain(cfg))
-    OmegaConf.save(_plain(cfg), run_dir / "config.yaml")
+    run_dir = Path(cfg.run_dir)
+    if trainer.is_global_zero:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(_plain(cfg), run_dir / "config.yaml")
     start = time.perf_counter()
     trainer.fit(flow, loader)
     if trainer.interrupted:
@@ -65,8 +67,13 @@ def run(cfg: DictConfig) -> Path:
     return run_dir
 
 
-def run_folder(given: str | None, name: str) -> Path:
+def run_folder(given: str | None, name: str, *, first: bool = True) -> Path:
     """Return where the run writes: the folder given, else a new ``runs/<name>/<time>``.
+
+    Args:
+        given: The user's folder, or None.
+        name: Of the run.
+        first: Whether this process is the one that writes; the others find its files there.
 
     Raises:
         InputError: If the folder given already holds a run.
@@ -78,7 +85,7 @@ def run_folder(given: str | None, name: str) -> Path:
         folder = Path(given).expanduser()
         if folder.exists() and not folder.is_dir():
             raise InputError(f"run_dir={folder} is a file; give a folder")
-        if (folder / LAST).exists() or (folder / "config.yaml").exists():
+        if first and ((folder / LAST).exists() or (folder / "config.yaml").exists()):
             raise InputError(f"run_dir={folder} already holds a run; give another folder")
         return folder
     folder = Path("runs") / name / time.strftime("%Y-%m-%d_%H-%M-%S")

@@ -43,7 +43,10 @@ def sample_shape(shape: Sequence[int], *, num_axes: int | None = None) -> tuple[
     if not axes or any(axis < 1 for axis in axes):
         raise InputError(f"shape must hold positive sizes, got {axes}")
     if num_axes is not None and len(axes) != num_axes:
-        raise InputError(f"shape must have {num_axes} axes (channels, height, width), got {axes}")
+        raise InputError(
+            f"shape must have {num_axes} axes (channels, height, width), got {axes}; "
+            "for vectors take the MLP (model=mlp)"
+        )
     return axes
 
 

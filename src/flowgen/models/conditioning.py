@@ -181,8 +181,8 @@ class LabelConditioner:
 
     def _choices(self, label: int | str) -> str:
         rule = f"labels are 0 to {self.num_classes - 1}"
-        if self.names is None:
+        if self.names is None or all(name.isdecimal() for name in self.names):
             return rule
-        near = difflib.get_close_matches(str(label), self.names, n=1)
+        near = difflib.get_close_matches(label, self.names, n=1) if isinstance(label, str) else []
         hint = f"did you mean '{near[0]}'? " if near else ""
         return f"{hint}{rule}, or {', '.join(self.names)}"

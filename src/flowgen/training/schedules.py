@@ -9,22 +9,25 @@ from flowgen.core import InputError
 
 
 def warmup_cosine(
-    optimizer: Optimizer, *, total_steps: int, warmup_steps: int = 0, final: float = 0.0
+    optimizer: Optimizer, *, total_steps: int, warmup: float = 0.0, final: float = 0.0
 ) -> LambdaLR:
     """Return a linear warm-up followed by half a cosine.
 
     Args:
         optimizer: Whose learning rate is scaled.
         total_steps: Optimiser steps in all, at least 1.
-        warmup_steps: Steps until the full rate; at most ``total_steps``.
+        warmup: Share of the steps until the full rate, in ``[0, 1]``.
         final: Share of the rate left at the end, in ``[0, 1]``.
 
     Raises:
         InputError: If an argument is out of range.
     """
-    _check(total_steps, warmup_steps)
-    if not 0.0 <= final <= 1.0:
-        raise InputError(f"lr_schedule.final must be in [0, 1], got {final}")
+    if total_steps < 1:
+        raise InputError(f"total_steps must be >= 1, got {total_steps}")
+    for name, share in (("warmup", warmup), ("final", final)):
+        if not 0.0 <= share <= 1.0:
+            raise InputError(f"lr_schedule.{name} must be in [0, 1], got {share}")
+    warmup_steps = round(warmup * total_steps)
 
     def factor(step: int) -> float:
         if step < warmup_steps:
@@ -44,12 +47,3 @@ def warmup_constant(optimizer: Optimizer, *, warmup_steps: int = 0) -> LambdaLR:
     if warmup_steps < 0:
         raise InputError(f"lr_schedule.warmup_steps must be >= 0, got {warmup_steps}")
     return LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / max(1, warmup_steps)))
-
-
-def _check(total_steps: int, warmup_steps: int) -> None:
-    if total_steps < 1:
-        raise InputError(f"total_steps must be >= 1, got {total_steps}")
-    if not 0 <= warmup_steps <= total_steps:
-        raise InputError(
-            f"lr_schedule.warmup_steps must be in [0, {total_steps}], got {warmup_steps}"
-        )
