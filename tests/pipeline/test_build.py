@@ -6,6 +6,7 @@ import torch
 from flowgen.core import InputError
 from flowgen.paths import Trig
 from flowgen.pipeline import build, check_targets
+from small import vector_config
 
 
 def test_build_returns_the_object_and_its_parts():
@@ -68,3 +69,16 @@ def test_rejected_arguments_are_told_in_one_line():
     with pytest.raises(InputError, match="cannot be built") as caught:
         build({"_target_": "flowgen.paths.Trig", "no_such_argument": 1})
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "${oc.create:{_target_: flowgen.cli.main.main}}",
+        "${oc.env:HOME}",
+        ["x", {"deep": "a ${other} b"}],
+    ],
+)
+def test_a_value_that_is_resolved_after_the_check_is_refused(value):
+    with pytest.raises(InputError, match="refers to another value"):
+        build(vector_config() | {"conditioner": value})

@@ -38,9 +38,18 @@ def targets(config: Any, where: str = "") -> Iterator[tuple[str, str]]:
 def check_targets(config: Any) -> None:
     """Raise unless every ``_target_`` is a class defined in an allowed package.
 
+    A plain config has no ``${...}`` left. One that has is refused: it would be resolved only after
+    this check, and ``${oc.create:...}`` makes a ``_target_`` out of a string.
+
     Raises:
-        InputError: Naming the place, the target and the allowed packages.
+        InputError: Naming the place and what is not allowed there.
     """
+    for where, text in _strings(config):
+        if "${" in text:
+            raise InputError(
+                f"{where}: '{text[:60]}' refers to another value, which no stored config does; "
+                "pass trust_code=True only if you trust whoever wrote this file"
+            )
     for where, name in targets(config):
         if not _allowed(name):
             raise InputError(
@@ -69,6 +78,20 @@ def build(config: Mapping[str, Any], *, trust_code: bool = False) -> Any:
     except InstantiationException as error:
         cause = error.__cause__ or error
         raise InputError(f"the config cannot be built: {str(cause).splitlines()[0]}") from error
+
+
+def _strings(config: Any, where: str = "") -> Iterator[tuple[str, str]]:
+    """Yield ``(place, text)`` for every string of a nested plain config, keys included."""
+    if isinstance(config, Mapping):
+        for key, value in config.items():
+            place = f"{where}.{key}" if where else str(key)
+            yield place, str(key)
+            yield from _strings(value, place)
+    elif isinstance(config, list | tuple):
+        for i, value in enumerate(config):
+            yield from _strings(value, f"{where}[{i}]")
+    elif isinstance(config, str):
+        yield where, config
 
 
 def _allowed(name: str) -> bool:
