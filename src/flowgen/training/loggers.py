@@ -1,12 +1,13 @@
 """Loggers. ``metrics.csv`` is always written; Weights & Biases never stops a run."""
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_only
 
 from flowgen.core import InputError
 
@@ -52,13 +53,19 @@ def wandb(
             return _wandb(folder, project, name, tags, "online", init_timeout)
         except Exception as error:  # noqa: BLE001 - no fault of a logging service stops a run
             reason = " ".join(str(error).split())[:120]
-            rank_zero_info(f"Weights & Biases cannot be reached ({reason}): logging offline")
+            _tell(f"Weights & Biases cannot be reached ({reason}): logging offline")
             mode = "offline"
     logger = _wandb(folder, project, name, tags, mode, init_timeout)
-    if mode == "offline":
+    if mode == "offline" and getattr(rank_zero_only, "rank", 0) == 0:  # the others hold no run
         files = Path(logger.experiment.dir).parent
-        rank_zero_info(f"Weights & Biases is offline; to upload: wandb sync {files}")
+        _tell(f"Weights & Biases is offline; to upload: wandb sync {files}")
     return logger
+
+
+@rank_zero_only
+def _tell(message: str) -> None:
+    # A logger of our own: the command line silences Lightning's below warnings.
+    logging.getLogger(__name__).warning(message)
 
 
 def _wandb(
