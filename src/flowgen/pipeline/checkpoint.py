@@ -62,11 +62,15 @@ def load(
         raise InputError(f"weights must be one of {', '.join(PREFIXES)}, got '{weights}'")
     file = find(path)
     about, state = _read(file, weights)
+    if not isinstance(about, Mapping):
+        raise _foreign(file, None)
     if about.get("format") != FORMAT:
         raise InputError(
             f"{file} has checkpoint format {about.get('format')}, this flowgen reads {FORMAT}: "
             "install the flowgen version that wrote it, or a newer one"
         )
+    if not isinstance(about.get("pipeline"), Mapping):
+        raise _foreign(file, None)
     pipeline = build(about["pipeline"], trust_code=trust_code)
     if not isinstance(pipeline, Pipeline):
         raise InputError(f"{file} describes a {type(pipeline).__name__}, not a pipeline")
@@ -174,7 +178,10 @@ def _read_checkpoint(file: Path, weights: str) -> tuple[dict[str, Any], dict[str
         content = torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
         raise _foreign(file, error) from None
-    if not isinstance(content, Mapping) or not isinstance(content.get(KEY), Mapping):
+    parts = (
+        [content.get(key) for key in (KEY, "state_dict")] if isinstance(content, Mapping) else []
+    )
+    if not parts or not all(isinstance(part, Mapping) for part in parts):
         raise _foreign(file, None)
     prefix = PREFIXES[weights]
     state = {

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flowgen.core import Condition, InputError, Source, VelocityField, per_sample
+from flowgen.core import Condition, InputError, Source, VelocityField, generator_for, per_sample
 from flowgen.data import Codec
 from flowgen.integrators import Counted, Sampler
 from flowgen.models import Guided, LabelConditioner, PredictionField
@@ -65,7 +65,7 @@ class Pipeline(nn.Module):
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of one sample in model space."""
-        return tuple(self.source.sample(1).shape[1:])
+        return tuple(self.source.sample(1, generator=generator_for(0)).shape[1:])
 
     @property
     def initial_scale(self) -> float:
@@ -76,13 +76,19 @@ class Pipeline(nn.Module):
         """Return the same pipeline with classifier-free guidance of the given scale (1 is off).
 
         Raises:
-            InputError: If the model is unconditional.
+            InputError: If the model is unconditional, or never saw the null label in training.
         """
+        scale = float(scale)
         if self.conditioner is None and scale != 1.0:
             raise InputError(
                 f"guidance.scale={scale} needs a label-conditional model; this one is unconditional"
             )
-        return self._with(scale=float(scale))
+        if self.conditioner is not None and self.conditioner.dropout == 0 and scale != 1.0:
+            raise InputError(
+                f"guidance.scale={scale} needs a model trained with label_dropout > 0; this one "
+                "never saw the null label"
+            )
+        return self._with(scale=scale)
 
     def with_sampler(self, sampler: Sampler) -> "Pipeline":
         """Return the same pipeline with another sampler; the weights are shared."""
@@ -130,7 +136,7 @@ class Pipeline(nn.Module):
             )
         )
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def stream(
         self,
         num_samples: int,
@@ -176,7 +182,7 @@ class Pipeline(nn.Module):
             return self.conditioner.cycle(range(num_samples))["label"]
         return self.conditioner.encode(label, num_samples)["label"]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode(self, x: Tensor, *, label: Labels = None) -> Tensor:
         """Return the source points that flow to ``x``: the ODE integrated from data to source.
 
@@ -202,7 +208,7 @@ class Pipeline(nn.Module):
         """
         counted = Counted(self.field)
         labels = self.labels(1)
-        with torch.inference_mode(), _eval_mode(self.field):
+        with torch.no_grad(), _eval_mode(self.field):
             self.sampler.sample(counted, self.noise(0, range(1)), self._cond(labels))
         return counted.nfe
 
