@@ -4,6 +4,7 @@ import sys
 import time
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from tqdm import tqdm
 
@@ -45,14 +46,14 @@ class Progress(Callback):
         batch_idx: int,
     ) -> None:
         """Advance the bar."""
-        del pl_module, outputs, batch, batch_idx
+        del outputs, batch, batch_idx
         if self._bar is None:
             return
         done = trainer.global_step - self._first
         if done == 1:
-            self._start = time.perf_counter()
+            self._start = _now(pl_module.device)
         elif done == 1 + self.measure:
-            each = (time.perf_counter() - self._start) / self.measure
+            each = (_now(pl_module.device) - self._start) / self.measure
             left = each * (trainer.max_steps - trainer.global_step)
             self._bar.write(f"time per step {1e3 * each:.1f} ms, about {left / 60:.1f} min to go")
         self._bar.update(trainer.global_step - self._bar.n)
@@ -76,3 +77,10 @@ class Progress(Callback):
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+def _now(device: torch.device) -> float:
+    """Return the time, once the accelerator has done what it was given: twice in a run only."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
