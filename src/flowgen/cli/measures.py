@@ -92,7 +92,7 @@ def measures_for(evaluation: Evaluation) -> dict[str, Callable[[Evaluation], dic
     measures: dict[str, Callable[[Evaluation], dict[str, Any]]] = {}
     if images:
         measures["distance to held-out images"] = distances
-        if evaluation.labels is not None:
+        if evaluation.labels is not None and (evaluation.data.num_classes or 0) > 1:
             measures["labels"] = labels
     else:
         measures["distance to held-out points"] = transport
