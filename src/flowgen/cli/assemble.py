@@ -16,6 +16,9 @@ from flowgen.data import DataSet
 from flowgen.pipeline import Pipeline, build
 from flowgen.training import FlowModule
 
+PRECISIONS = ("32-true", "bf16-mixed", "64-true")
+"""Precisions of a training; weights and times are never in half precision."""
+
 
 def make(node: Any, key: str, *args: Any) -> Any:
     """Return the object a config node describes; what it rejects is told with its key.
@@ -29,7 +32,7 @@ def make(node: Any, key: str, *args: Any) -> Any:
         cause = error.__cause__
         if isinstance(cause, InputError):
             raise InputError(f"{key}: {cause}") from error
-        if isinstance(cause, ValueError | TypeError):
+        if isinstance(cause, ValueError | TypeError | ImportError):
             raise InputError(f"{key}: {str(cause).splitlines()[0]}") from error
         raise
 
@@ -105,6 +108,11 @@ def loop(cfg: DictConfig) -> Trainer:
     """
     if cfg.trainer.max_steps < 1:
         raise InputError(f"trainer.max_steps must be >= 1, got {cfg.trainer.max_steps}")
+    if cfg.trainer.precision not in (None, *PRECISIONS):
+        # Scaled gradients of float16 would be clipped; times rounded to half precision are wrong.
+        raise InputError(
+            f"trainer.precision must be one of {', '.join(PRECISIONS)}, got {cfg.trainer.precision}"
+        )
     if cfg.trainer.precision is None:
         gpu = cfg.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
         cfg.trainer.precision = "bf16-mixed" if gpu else "32-true"
@@ -120,6 +128,8 @@ def loop(cfg: DictConfig) -> Trainer:
         "enable_model_summary": False,
         "use_distributed_sampler": False,
     }
+    if taken := [name for name in fixed if name in cfg.trainer]:
+        raise InputError(f"trainer.{taken[0]} cannot be set: flowgen sets it itself")
     try:
         return instantiate(cfg.trainer, **fixed, _convert_="all")
     except InstantiationException as error:
