@@ -19,7 +19,7 @@ class TimeBins:
 
     def __init__(self, num_bins: int, device: torch.device) -> None:
         self.num_bins = num_bins
-        self.sums = torch.zeros(2, num_bins, device=device)
+        self.sums = torch.zeros(2, num_bins, dtype=torch.float32, device=device)
 
     def add(self, loss: Loss) -> None:
         """Add the rows of a detached loss."""
