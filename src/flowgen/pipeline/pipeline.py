@@ -78,17 +78,16 @@ class Pipeline(nn.Module):
         Raises:
             InputError: If the model is unconditional, or never saw the null label in training.
         """
-        scale = float(scale)
         if self.conditioner is None and scale != 1.0:
             raise InputError(
-                f"guidance.scale={scale:g} needs a label-conditional model; this one is unconditional"
+                f"guidance.scale={scale} needs a label-conditional model; this one is unconditional"
             )
         if self.conditioner is not None and self.conditioner.dropout == 0 and scale != 1.0:
             raise InputError(
-                f"guidance.scale={scale:g} needs a model trained with label_dropout > 0; this one "
+                f"guidance.scale={scale} needs a model trained with label_dropout > 0; this one "
                 "never saw the null label"
             )
-        return self._with(scale=scale)
+        return self._with(scale=float(scale))
 
     def with_sampler(self, sampler: Sampler) -> "Pipeline":
         """Return the same pipeline with another sampler; the weights are shared."""
