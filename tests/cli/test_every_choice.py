@@ -114,7 +114,12 @@ def test_experiment_takes_three_steps(name, place):
     if "fashion" in name:
         words.append("data.root=fashion")
     small = ["data.batch_size=16", "trainer.max_steps=3"]
-    more = ["run_dir=run", "callbacks.sample_grid.num_samples=4", "compile=false"]
+    more = [
+        "run_dir=run",
+        "callbacks.sample_grid.num_samples=4",
+        "compile=false",
+        "sampler.num_steps=1",
+    ]
     assert main(["train", *words, *small, *more]) == 0
     assert (place / "run" / "samples" / "step_0000003.png").is_file()
     assert len(flowgen.load("run", device="cpu").sample(2)) == 2
@@ -126,9 +131,7 @@ GRIDS = sorted(file.stem for file in (config_dir() / "grid").glob("*.yaml"))
 @pytest.mark.parametrize("name", GRIDS)
 def test_grid_samples_a_checkpoint(name, place, capsys):
     train(*POINTS)
-    words = ["sampler=euler", f"grid@sampler.grid={name}"]
-    if name != "explicit":
-        words.append("sampler.num_steps=4")
+    words = ["sampler=euler", f"grid@sampler.grid={name}", "sampler.num_steps=4"]
     capsys.readouterr()
     assert main(["sample", "checkpoint=run", "dry_run=true", *words]) == 0
     nodes = capsys.readouterr().out.splitlines()[0].partition(": ")[2].split(", ")

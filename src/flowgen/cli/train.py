@@ -16,6 +16,12 @@ from flowgen.cli.console import say
 LOADER_KEYS = ("batch_size", "num_workers")
 """Settings of the ``data`` group that belong to the loader, not to the data set."""
 
+NUMBERS = (
+    *("seed", "clip", "ema_decay", "label_dropout", "time_eps"),
+    *("data.batch_size", "data.num_workers", "trainer.max_steps"),
+)
+"""Settings that cannot be ``null``."""
+
 
 def run(cfg: DictConfig) -> Path:
     """Train as ``cfg`` says and return the run folder.
@@ -31,20 +37,26 @@ def run(cfg: DictConfig) -> Path:
     from lightning.pytorch.utilities import rank_zero_only
 
     from flowgen.cli.assemble import data_set, fill_facts, loggers, loop, module
+    from flowgen.core import InputError
 
     _quiet()
+    for key in NUMBERS:
+        if OmegaConf.select(cfg, key) is None:
+            raise InputError(f"{key} must be a number, got null")
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     seed_everything(cfg.seed, workers=True, verbose=False)
 
     data = data_set(cfg.data, LOADER_KEYS)
+    first = getattr(rank_zero_only, "rank", 0) == 0
     with open_dict(cfg):
         cfg.name = cfg.name or data.name
-        cfg.run_dir = str(run_folder(cfg.run_dir, cfg.name, first=rank_zero_only.rank == 0))
+        cfg.run_dir = str(run_folder(cfg.run_dir, cfg.name, first=first))
     fill_facts(cfg, data)
-    flow = module(cfg)
     trainer = loop(cfg)
+    flow = module(cfg)
     loader = _loader(cfg, data, trainer)
+    flow.rehearse(data.train.__getitems__(list(range(min(2, len(data.train))))))
     if cfg.compile:
         flow.pipeline.field.network.compile()
 

@@ -87,6 +87,19 @@ class FlowModule(LightningModule):
         """Return the pipeline with the averaged weights."""
         return self.pipeline.with_field(self.ema.field)
 
+    def rehearse(self, batch: Mapping[str, Tensor]) -> None:
+        """Take a batch through coupling and objective without learning, to see that all parts fit.
+
+        Args:
+            batch: A few rows, on the device of the module.
+
+        Raises:
+            InputError: If a part cannot treat what another gives it.
+        """
+        generator = generator_for(self.seed, device=self.device)
+        with torch.no_grad():
+            self._loss(self.pair(batch, generator), 0, generator)
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the optimiser and its schedule."""
         optimizer = self.make_optimizer(self.pipeline.field.parameters())
