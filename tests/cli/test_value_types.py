@@ -52,3 +52,11 @@ def test_misfit(value, default, problem):
 @pytest.mark.parametrize(("value", "default"), FITS)
 def test_fit(value, default):
     assert problem_with("key", value, default) is None
+
+
+def test_one_number_or_a_list_of_them_where_both_are_offered():
+    assert problem_with("data.size", [48, 64], 32) is None
+    assert problem_with("data.size", 48, 32) is None
+    assert problem_with("data.distribution.stds", 0.5, [0.5, 0.5]) is None
+    assert "expects an integer" in problem_with("data.size", "big", 32)
+    assert "expects an integer" in problem_with("data.size", [48, 1.5], 32)

@@ -106,3 +106,13 @@ def test_conditions_add_up():
     first, second = (embedding(t, {"label": torch.tensor([k, k])}) for k in (0, 2))
     weight = embedding.embeddings["label"].table.weight
     torch.testing.assert_close(second - first, (weight[2] - weight[0]).expand(2, 8))
+
+
+def test_a_number_means_the_name_where_all_names_are_numbers():
+    conditioner = LabelConditioner(3, names=["1", "10", "2"])
+    assert conditioner.encode([1, 2, "10"], 3)["label"].tolist() == [0, 2, 1]
+    assert conditioner.encode(torch.tensor([2, 0]), 2)["label"].tolist() == [2, 0]
+    with pytest.raises(InputError, match="label 0 does not exist: labels are 1, 10, 2"):
+        conditioner.encode(0, 1)
+    with pytest.raises(InputError, match="label 3 does not exist"):
+        conditioner.encode(torch.tensor([3]), 1)

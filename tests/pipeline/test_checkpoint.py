@@ -151,9 +151,12 @@ def test_saving_refuses_what_could_not_be_loaded(tmp_path):
     pipeline = built(vector_config())
     with pytest.raises(InputError, match=r"ends in \.safetensors"):
         save(pipeline, tmp_path / "model.pt")
-    pipeline.config = {}
-    with pytest.raises(InputError, match="no config"):
-        save(pipeline, tmp_path / "model.safetensors")
+    for changed in (
+        pipeline.with_sampler(pipeline.sampler.with_num_steps(3)),
+        pipeline.with_field(torch.nn.Identity()),
+    ):
+        with pytest.raises(InputError, match="no config describes this pipeline"):
+            save(changed, tmp_path / "model.safetensors")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -30,7 +30,7 @@ from flowgen.pipeline import Pipeline
 MAX_EXACT = 2000
 """Most points of an exact optimal-transport distance; its time grows as the cube."""
 
-MAX_REFERENCE = 10_000
+MAX_REFERENCE = 5000
 """Most real images whose features are computed."""
 
 CHUNK = 256
@@ -69,6 +69,8 @@ class Evaluation:
         for name, least in (("num_samples", 2), ("path_steps", 1), ("path_samples", 1)):
             if getattr(self, name) < least:
                 raise InputError(f"{name} must be >= {least}, got {getattr(self, name)}")
+        if len(self.data.test) < 2:
+            raise InputError(f"{self.data.name} holds out less than 2 samples: nothing to compare")
 
     @cached_property
     def samples(self) -> Tensor:

@@ -7,6 +7,9 @@ way. A default that is a word (``auto``) admits numbers and lists too (``devices
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+ONE_OR_MANY = {"data.size", "data.distribution.stds", "source.stds"}
+"""Settings that take one number for all or a list with one for each."""
+
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -32,6 +35,9 @@ def problem_with(key: str, value: Any, default: Any) -> str | None:
         inner = next((name for name in default if not str(name).startswith("_")), None)
         hint = f", such as {key}.{inner}=..." if inner else ""
         return f"{key} is a section: set its parts{hint}, got {value!r}"
+    if key in ONE_OR_MANY:
+        one = default[0] if isinstance(default, (list, tuple)) else default
+        value, default = value if isinstance(value, list) else [value], [one]
     if isinstance(default, (list, tuple)):
         return _list_problem(key, value, default)
     if isinstance(value, (list, Mapping)) and not isinstance(default, str):

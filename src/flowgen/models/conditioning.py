@@ -131,7 +131,8 @@ class LabelConditioner:
 
         Args:
             labels: One label, or a list that is repeated in order until there are ``n``: sample
-                ``i`` gets ``labels[i % len(labels)]``. A label is a number or a name.
+                ``i`` gets ``labels[i % len(labels)]``. A label is a number or a name; where all
+                names are numbers it is the name. A tensor holds numbers of classes.
             n: Number of samples, at least 1.
             device: Where the condition lives.
 
@@ -140,12 +141,14 @@ class LabelConditioner:
         """
         check_positive(n=n)
         if isinstance(labels, Tensor):
-            labels = labels.reshape(-1).tolist()
-        listed = [labels] if isinstance(labels, (int, str)) else list(labels)
-        if not 1 <= len(listed) <= n:
-            raise InputError(f"{len(listed)} labels for {n} samples: give one to {n} labels")
-        numbers = torch.tensor([self._number(label) for label in listed], device=device)
-        return {"label": numbers[torch.arange(n, device=device) % len(listed)]}
+            given = [self._index(label) for label in labels.reshape(-1).tolist()]
+        else:
+            listed = [labels] if isinstance(labels, (int, str)) else labels
+            given = [self._number(label) for label in listed]
+        if not 1 <= len(given) <= n:
+            raise InputError(f"{len(given)} labels for {n} samples: give one to {n} labels")
+        numbers = torch.tensor(given, device=device)
+        return {"label": numbers[torch.arange(n, device=device) % len(given)]}
 
     def null(self, n: int, device: torch.device | str | None = None) -> dict[str, Tensor]:
         """Return the condition that means "none", for ``n`` samples."""
@@ -173,16 +176,28 @@ class LabelConditioner:
         return {**cond, "label": torch.where(chance < self.dropout, null, label)}
 
     def _number(self, label: int | str) -> int:
-        if isinstance(label, str) and self.names is not None and label in self.names:
-            return self.names.index(label)
+        # Classes named 1, 2, 10 stand in another order: a number that is typed means the name.
+        if self.names is not None and (isinstance(label, str) or self._named_by_numbers):
+            if str(label) in self.names:
+                return self.names.index(str(label))
+            raise InputError(f"label {label!r} does not exist: {self._choices(label)}")
+        return self._index(label)
+
+    @property
+    def _named_by_numbers(self) -> bool:
+        return self.names is not None and all(name.isdecimal() for name in self.names)
+
+    def _index(self, label: int | str) -> int:
         if isinstance(label, int) and not isinstance(label, bool) and 0 <= label < self.num_classes:
             return label
         raise InputError(f"label {label!r} does not exist: {self._choices(label)}")
 
     def _choices(self, label: int | str) -> str:
         rule = f"labels are 0 to {self.num_classes - 1}"
-        if self.names is None or all(name.isdecimal() for name in self.names):
+        if self.names is None or self.names == tuple(map(str, range(self.num_classes))):
             return rule
+        if self._named_by_numbers:
+            return f"labels are {', '.join(self.names)}"
         near = difflib.get_close_matches(label, self.names, n=1) if isinstance(label, str) else []
         hint = f"did you mean '{near[0]}'? " if near else ""
         return f"{hint}{rule}, or {', '.join(self.names)}"

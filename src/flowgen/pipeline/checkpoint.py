@@ -92,8 +92,8 @@ def save(pipeline: Pipeline, path: str | Path) -> Path:
     """Write a pipeline's weights and description as one ``.safetensors`` file, atomically.
 
     Raises:
-        InputError: If the pipeline was built by hand and carries no config, or the name does not
-            end in ``.safetensors``.
+        InputError: If the pipeline was built or changed by hand and has no config that describes
+            it, or the name does not end in ``.safetensors``.
     """
     from safetensors.torch import save_file
 
@@ -101,7 +101,9 @@ def save(pipeline: Pipeline, path: str | Path) -> Path:
     if path.suffix != ".safetensors":
         raise InputError(f"an exported pipeline ends in .safetensors, got '{path}'")
     if not pipeline.config:
-        raise InputError("this pipeline has no config to store; build it with flowgen.pipeline")
+        raise InputError(
+            "no config describes this pipeline: it was built, or its parts changed, by hand"
+        )
     state = {name: value.contiguous().cpu() for name, value in pipeline.field.state_dict().items()}
     with atomic(path) as temporary:
         save_file(state, temporary, metadata={KEY: json.dumps(description(pipeline))})

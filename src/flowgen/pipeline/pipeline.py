@@ -90,12 +90,19 @@ class Pipeline(nn.Module):
         return self._with(scale=float(scale))
 
     def with_sampler(self, sampler: Sampler) -> "Pipeline":
-        """Return the same pipeline with another sampler; the weights are shared."""
-        return self._with(sampler=sampler)
+        """Return the same pipeline with another sampler; the weights are shared.
+
+        It does not describe itself any more, so that it cannot be saved.
+        """
+        return self._with(sampler=sampler, config={})
 
     def with_field(self, field: nn.Module) -> "Pipeline":
-        """Return the same pipeline around another field, e.g. averaged weights."""
-        return self._with(field=field)
+        """Return the same pipeline around another field, e.g. averaged weights.
+
+        Around a field of another kind it does not describe itself any more and cannot be saved.
+        """
+        config = self.config if type(field) is type(self.field) else {}
+        return self._with(field=field, config=config)
 
     def velocity(self) -> VelocityField:
         """Return the field that is integrated: the model's, guided where a scale is set."""
