@@ -35,15 +35,20 @@ def _table(rows: list[tuple[str, str]]) -> str:
 
 def overview() -> str:
     """Return the text of ``flowgen --help``."""
-    verbs = [(verb.name, f"{verb.summary}:  {verb.command}") for verb in VERBS.values()]
-    verbs.append(("config", "show configs and the choices in them:  flowgen config show"))
-    verbs.append(("help", "this text, or that of a verb:  flowgen help train"))
+    verbs = [(verb.name, verb.summary) for verb in VERBS.values()]
+    verbs += [("config", "show configs and the choices in them"), ("help", "explain a verb")]
+    commands = [verb.command for verb in VERBS.values()]
+    # A command stands on a line of its own, whatever the width, so that it can be copied.
+    examples = "\n".join(f"  {line}" for line in [*commands, "flowgen config show path=trig"])
     return f"""flowgen: train, sample and evaluate flow-matching models
 
 usage: flowgen VERB [group=choice ...] [key=value ...] [--multirun]
 
 verbs:
 {_table(verbs)}
+
+examples:
+{examples}
 
 overrides:
   Every value can be set on the command line: `group=choice` takes another file of the config

@@ -37,7 +37,9 @@ def _slip(a: str, b: str) -> float:
 def _memory(a: str, b: str) -> float:
     """Cost of having meant ``b`` by other words; ``inf`` if they share none."""
     words, others = a.split("_"), b.split("_")
-    if a == "".join(word[:1] for word in others) or b == "".join(word[:1] for word in words):
+    # A single letter is the initial of too many words to be one's short form.
+    initials = "".join(word[:1] for word in words), "".join(word[:1] for word in others)
+    if (len(a) > 1 and a == initials[1]) or (len(b) > 1 and b == initials[0]):
         return 0.5
     if others[: len(words)] == words:
         return 1.65
