@@ -7,30 +7,45 @@ from typing import TYPE_CHECKING, Any
 
 from flowgen.cli.config_tree import ConfigTree
 from flowgen.cli.errors import UsageError
-from flowgen.cli.help_text import config_help, group_text, groups_text
+from flowgen.cli.help_text import group_text, groups_text, table
 from flowgen.cli.suggest import did_you_mean
-from flowgen.cli.verbs import VERBS
+from flowgen.cli.verbs import VERBS, Example
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
-def run_config(words: Sequence[str], folder: Path) -> int:
+_EXAMPLES = (
+    Example("flowgen config show path=trig", "the config that `flowgen train path=trig` would use"),
+    Example("flowgen config show sample", "the config of another verb"),
+    Example("flowgen config groups", "all config groups and their choices"),
+    Example("flowgen config groups path", "what each choice of a group is"),
+)
+
+
+def help_text() -> str:
+    """Return the text of ``flowgen config --help``."""
+    rows = table([(example.text, example.meaning) for example in _EXAMPLES])
+    return f"""usage: flowgen config show [VERB] [override ...]
+       flowgen config groups [GROUP]
+
+{rows}
+"""
+
+
+def run(words: Sequence[str], folder: Path) -> int:
     """Run ``flowgen config ...`` and return the exit code.
 
     Raises:
         UsageError: If there is no such subcommand, verb, group or override.
     """
     commands = {"show": _show, "groups": _groups}
-    if not words or words[0] in ("-h", "--help", "help"):
-        sys.stdout.write(config_help())
+    if not words or words[0] == "help":
+        sys.stdout.write(help_text())
         return 0
     if words[0] not in commands:
         hint = did_you_mean(words[0], commands)
         raise UsageError(f"no command 'config {words[0]}'{hint or '; try: flowgen config show'}")
-    if {"-h", "--help"} & set(words):
-        sys.stdout.write(config_help())
-        return 0
     sys.stdout.write(commands[words[0]](words[1:], folder))
     return 0
 

@@ -3,22 +3,17 @@
 import shutil
 from textwrap import fill
 
+from flowgen.cli.commands import COMMANDS
 from flowgen.cli.config_tree import ConfigTree
-from flowgen.cli.verbs import VERBS, Example, Verb
-
-_CONFIG_COMMANDS = (
-    Example("flowgen config show path=trig", "the config that `flowgen train path=trig` would use"),
-    Example("flowgen config show sample", "the config of another verb"),
-    Example("flowgen config groups", "all config groups and their choices"),
-    Example("flowgen config groups path", "what each choice of a group is"),
-)
+from flowgen.cli.verbs import VERBS, Verb
 
 
 def _width() -> int:
     return min(100, max(60, shutil.get_terminal_size((100, 24)).columns))
 
 
-def _table(rows: list[tuple[str, str]]) -> str:
+def table(rows: list[tuple[str, str]]) -> str:
+    """Return rows ``(name, text)`` in two columns, as wide as the terminal."""
     left = max(len(name) for name, _ in rows) + 2
     return "\n".join(
         fill(
@@ -36,16 +31,18 @@ def _table(rows: list[tuple[str, str]]) -> str:
 def overview() -> str:
     """Return the text of ``flowgen --help``."""
     verbs = [(verb.name, verb.summary) for verb in VERBS.values()]
-    verbs += [("config", "show configs and the choices in them"), ("help", "explain a verb")]
-    commands = [verb.command for verb in VERBS.values()]
+    verbs += [(command.name, command.summary) for command in COMMANDS.values()]
+    verbs.append(("help", "explain a verb or a command"))
+    lines = [verb.command for verb in VERBS.values()]
+    lines += [command.example for command in COMMANDS.values()]
     # A command stands on a line of its own, whatever the width, so that it can be copied.
-    examples = "\n".join(f"  {line}" for line in [*commands, "flowgen config show path=trig"])
+    examples = "\n".join(f"  {line}" for line in lines)
     return f"""flowgen: train, sample and evaluate flow-matching models
 
 usage: flowgen VERB [group=choice ...] [key=value ...] [--multirun]
 
 verbs:
-{_table(verbs)}
+{table(verbs)}
 
 examples:
 {examples}
@@ -73,10 +70,10 @@ example:
   {verb.command}
 
 most used overrides:
-{_table([(example.text, example.meaning) for example in verb.overrides])}
+{table([(example.text, example.meaning) for example in verb.overrides])}
 
 config groups (group=choice):
-{_table(groups) if groups else "  none"}
+{table(groups) if groups else "  none"}
 
 see the config:
   flowgen config show {verb.name} [override ...]
@@ -91,23 +88,13 @@ flags:
 """
 
 
-def config_help() -> str:
-    """Return the text of ``flowgen config --help``."""
-    rows = _table([(example.text, example.meaning) for example in _CONFIG_COMMANDS])
-    return f"""usage: flowgen config show [VERB] [override ...]
-       flowgen config groups [GROUP]
-
-{rows}
-"""
-
-
 def groups_text(tree: ConfigTree) -> str:
     """Return all groups with their choices."""
-    return _table([(group, ", ".join(names)) for group, names in tree.groups().items()]) + "\n"
+    return table([(group, ", ".join(names)) for group, names in tree.groups().items()]) + "\n"
 
 
 def group_text(tree: ConfigTree, group: str) -> str:
     """Return the choices of one group with their descriptions."""
     choices = tree.groups()[group]
     rows = [(f"{group}={choice}", tree.describe(f"{group}/{choice}")) for choice in choices]
-    return _table(rows) + "\n"
+    return table(rows) + "\n"

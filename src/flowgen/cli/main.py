@@ -1,13 +1,15 @@
 """The entry point: pick the command, leave the rest to it, turn what happens into an exit code."""
 
+import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from flowgen.cli.commands import COMMANDS
 from flowgen.cli.config_dir import config_dir as find_config_dir
 from flowgen.cli.config_tree import ConfigTree
 from flowgen.cli.errors import UsageError, exit_code
-from flowgen.cli.help_text import config_help, overview, verb_help
+from flowgen.cli.help_text import overview, verb_help
 from flowgen.cli.suggest import did_you_mean
 from flowgen.cli.verbs import VERBS
 
@@ -34,10 +36,11 @@ def _dispatch(words: list[str], folder: Path | None) -> int:
 
         sys.stdout.write(f"flowgen {__version__}\n")
         return 0
-    if command == "config":
-        from flowgen.cli.config_command import run_config
-
-        return run_config(rest, folder or find_config_dir())
+    if command in COMMANDS:
+        if _HELP & set(rest):
+            return _help([command], folder)
+        module = importlib.import_module(COMMANDS[command].module)
+        return module.run(rest, folder or find_config_dir())
     if command not in VERBS:
         raise UsageError(_unknown(command))
     if _HELP & set(rest):
@@ -51,8 +54,8 @@ def _help(words: list[str], folder: Path | None) -> int:
     topic = next((word for word in words if not word.startswith("-")), None)
     if topic is None:
         text = overview()
-    elif topic == "config":
-        text = config_help()
+    elif topic in COMMANDS:
+        text = importlib.import_module(COMMANDS[topic].module).help_text()
     elif topic in VERBS:
         text = verb_help(VERBS[topic], ConfigTree((folder or find_config_dir(),)))
     else:
@@ -62,7 +65,7 @@ def _help(words: list[str], folder: Path | None) -> int:
 
 
 def _unknown(command: str) -> str:
-    known = [*VERBS, "config", "help"]
+    known = [*VERBS, *COMMANDS, "help"]
     if "=" in command:
         return f"'{command}' comes before the verb: write flowgen train {command}"
     hint = did_you_mean(command, known)

@@ -1,0 +1,32 @@
+"""The commands that Hydra does not run: their arguments are plain words, not overrides."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command with plain arguments.
+
+    Args:
+        name: As typed.
+        summary: One line for the overview.
+        example: A complete command to copy.
+        module: Module with ``run(words, config_dir) -> int`` and ``help_text() -> str``; imported
+            only when the command is used.
+    """
+
+    name: str
+    summary: str
+    example: str
+    module: str
+
+
+_CONFIG = Command(
+    name="config",
+    summary="show configs and the choices in them",
+    example="flowgen config show path=trig",
+    module="flowgen.cli.config_command",
+)
+
+COMMANDS = {command.name: command for command in (_CONFIG,)}
+"""Commands by name, in the order of the overview."""
