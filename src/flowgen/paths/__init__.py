@@ -27,6 +27,7 @@ from flowgen.paths.predictions import (
 )
 from flowgen.paths.reschedule import Rescheduled
 from flowgen.paths.schedule import Schedule
+from flowgen.paths.self_check import ConventionCheck, check_agreement, check_conventions
 from flowgen.paths.trig import Trig
 from flowgen.paths.variance_preserving import VP, Cosine, LinearVP
 
@@ -34,6 +35,7 @@ __all__ = [
     "EDM",
     "VP",
     "AffinePath",
+    "ConventionCheck",
     "Cosine",
     "Data",
     "DiffusersFlow",
@@ -55,6 +57,8 @@ __all__ = [
     "ToTrigFlow",
     "Trig",
     "Velocity",
+    "check_agreement",
+    "check_conventions",
     "convert",
     "guidance_scale_from_w",
     "score_from_velocity",
