@@ -28,5 +28,12 @@ _CONFIG = Command(
     module="flowgen.cli.config_command",
 )
 
-COMMANDS = {command.name: command for command in (_CONFIG,)}
+_DOCTOR = Command(
+    name="doctor",
+    summary="look at this machine and say what would go wrong",
+    example="flowgen doctor",
+    module="flowgen.cli.doctor",
+)
+
+COMMANDS = {command.name: command for command in (_CONFIG, _DOCTOR)}
 """Commands by name, in the order of the overview."""

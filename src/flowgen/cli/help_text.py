@@ -8,7 +8,8 @@ from flowgen.cli.config_tree import ConfigTree
 from flowgen.cli.verbs import VERBS, Verb
 
 
-def _width() -> int:
+def width() -> int:
+    """Return the columns that text is wrapped to: the terminal's, within 60 to 100."""
     return min(100, max(60, shutil.get_terminal_size((100, 24)).columns))
 
 
@@ -18,7 +19,7 @@ def table(rows: list[tuple[str, str]]) -> str:
     return "\n".join(
         fill(
             text,
-            _width(),
+            width(),
             initial_indent=f"  {name:<{left}}",
             subsequent_indent=" " * (left + 2),
             break_long_words=False,
@@ -64,7 +65,7 @@ def verb_help(verb: Verb, tree: ConfigTree) -> str:
     groups = [(group, ", ".join(names)) for group, names in tree.groups_of(verb.name).items()]
     return f"""usage: flowgen {verb.name} [group=choice ...] [key=value ...] [--multirun]
 
-{fill(verb.description, _width())}
+{fill(verb.description, width())}
 
 example:
   {verb.command}
