@@ -10,6 +10,24 @@ from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from flowgen.core import InputError
+from flowgen.training.loggers.show import (
+    Table,
+    log_figures,
+    resume_at,
+    show_picture,
+    show_table,
+)
+
+__all__ = [
+    "MODES",
+    "Table",
+    "csv",
+    "log_figures",
+    "resume_at",
+    "show_picture",
+    "show_table",
+    "wandb",
+]
 
 MODES = ("auto", "online", "offline", "disabled")
 """Ways of using Weights & Biases; ``auto`` is online where a key is set, else offline."""
