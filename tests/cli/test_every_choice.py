@@ -63,7 +63,7 @@ CASES = [
 
 def test_no_group_is_forgotten():
     groups = {folder.name for folder in config_dir().iterdir() if folder.is_dir()}
-    assert groups - {"experiment", "grid"} == {group.split("@")[0] for group in GROUPS}
+    assert groups - {"experiment", "grid", "guidance"} == {group.split("@")[0] for group in GROUPS}
 
 
 @pytest.fixture
@@ -140,3 +140,29 @@ def test_grid_samples_a_checkpoint(name, place, capsys):
     assert times[-1] == 1.0
     assert main(["sample", "checkpoint=run", "num_samples=3", "out=a.pt", *words]) == 0
     assert torch.load("a.pt", weights_only=True)["samples"].isfinite().all()
+
+
+GUIDANCES = {
+    "cfg": ["guidance.scale=3", "guidance.interval=[0.2,0.8]", "guidance.rescale=0.5"],
+    "cfg_w": ["guidance.w=2"],
+    "cfg_zero": ["guidance.scale=3", "guidance.zero_until=0.3"],
+    "auto": ["guidance.checkpoint=run", "guidance.weights=raw", "guidance.scale=3"],
+}
+
+
+def test_no_guidance_is_forgotten():
+    assert {file.stem for file in (config_dir() / "guidance").glob("*.yaml")} == set(GUIDANCES)
+
+
+@pytest.mark.parametrize("name", GUIDANCES)
+def test_guidance_samples_a_checkpoint(name, place):
+    train(*IMAGES, "optimizer.lr=0.05")  # three steps must be enough to tell labels apart
+    sample = ["sample", "checkpoint=run", "num_samples=3", "label=1", "weights=raw"]
+    sample += ["sampler=euler", "sampler.num_steps=4"]
+    assert main([*sample, "out=plain.pt"]) == 0
+    assert main([*sample, "out=guided.pt", f"guidance={name}", *GUIDANCES[name]]) == 0
+    plain, guided = (
+        torch.load(f"{out}.pt", weights_only=True)["samples"] for out in ("plain", "guided")
+    )
+    # A model guided away from itself is left where it is; the others move.
+    assert torch.equal(plain, guided) == (name == "auto")

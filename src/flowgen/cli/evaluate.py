@@ -92,7 +92,7 @@ def protocol(cfg: DictConfig, evaluation: Any) -> dict[str, Any]:
         "grid": type(sampler.grid).__name__.lower(),
         "steps": sampler.num_steps,
         "evaluations_per_sample": evaluation.pipeline.nfe(),
-        "guidance": f"{cfg.guidance.scale} ({CONVENTIONS['guidance']})",
+        "guidance": f"{evaluation.pipeline.guidance} ({CONVENTIONS['guidance']})",
         "flowgen": __version__,
     }
 

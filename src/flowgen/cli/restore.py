@@ -29,7 +29,7 @@ def restore(cfg: DictConfig) -> Pipeline:
             raise InputError("path: sampling can change to an affine path only")
         field = loaded.field
         loaded = loaded.with_field(Rescheduled(field, field.path.schedule, path.schedule))
-    return loaded.guided(cfg.guidance.scale)
+    return loaded.guided(make(cfg.guidance, "guidance"))
 
 
 def home(checkpoint: str) -> Path:

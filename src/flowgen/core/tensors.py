@@ -1,10 +1,10 @@
 """Broadcasting and reductions, written once so that no other file reshapes times by hand."""
 
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 
-def expand(t: Float[Tensor, " b"], x: Tensor) -> Tensor:
+def expand(t: Shaped[Tensor, " b"], x: Tensor) -> Tensor:
     """Return ``t`` of shape ``(b,)`` as ``(b, 1, ..., 1)``, to broadcast against ``x (b, *d)``.
 
     Raises:

@@ -4,7 +4,18 @@ from flowgen.models.attention import Attention, attend, math_attention
 from flowgen.models.conditioning import ConditionEmbedding, LabelConditioner, LabelEmbedding
 from flowgen.models.dit import DiT
 from flowgen.models.field import PredictionField
-from flowgen.models.guidance import Guided
+from flowgen.models.guidance import (
+    Autoguidance,
+    AutoGuided,
+    CFGZero,
+    ClassifierFree,
+    Extrapolate,
+    Guidance,
+    Guided,
+    Projected,
+    Rescaled,
+    ZeroInit,
+)
 from flowgen.models.mlp import MLP
 from flowgen.models.positions import LearnedPositions, Positions, RotaryPositions
 from flowgen.models.time_embedding import TimeEmbedding
@@ -13,17 +24,26 @@ from flowgen.models.unet import UNet
 __all__ = [
     "MLP",
     "Attention",
+    "AutoGuided",
+    "Autoguidance",
+    "CFGZero",
+    "ClassifierFree",
     "ConditionEmbedding",
     "DiT",
+    "Extrapolate",
+    "Guidance",
     "Guided",
     "LabelConditioner",
     "LabelEmbedding",
     "LearnedPositions",
     "Positions",
     "PredictionField",
+    "Projected",
+    "Rescaled",
     "RotaryPositions",
     "TimeEmbedding",
     "UNet",
+    "ZeroInit",
     "attend",
     "math_attention",
 ]

@@ -1,5 +1,6 @@
 """Everything needed to sample: pipeline, building from configs, saving and loading, pictures."""
 
+from flowgen.pipeline.autoguidance import autoguidance
 from flowgen.pipeline.build import build, check_targets
 from flowgen.pipeline.checkpoint import atomic, description, find, load, pick_device, save
 from flowgen.pipeline.images import grid, is_image, save_image, save_picture
@@ -8,6 +9,7 @@ from flowgen.pipeline.pipeline import Pipeline
 __all__ = [
     "Pipeline",
     "atomic",
+    "autoguidance",
     "build",
     "check_targets",
     "description",

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from flowgen.core import Condition, InputError, Source, VelocityField, generator_for, per_sample
 from flowgen.data import Codec
 from flowgen.integrators import Counted, Sampler
-from flowgen.models import Guided, LabelConditioner, PredictionField
+from flowgen.models import ClassifierFree, Guidance, LabelConditioner, PredictionField
 
 Labels = int | str | Sequence[int | str] | Tensor | None
 
@@ -53,7 +53,7 @@ class Pipeline(nn.Module):
         self.sampler = sampler
         self.codec = codec
         self.conditioner = conditioner
-        self.scale = 1.0
+        self.guidance: Guidance | None = None
         self.config: dict[str, Any] = {}
         self.about: dict[str, Any] = {}
 
@@ -72,22 +72,29 @@ class Pipeline(nn.Module):
         """What ``x_0`` is multiplied by to start from: ``sigma`` where the field begins."""
         return getattr(self.field, "initial_scale", 1.0)
 
-    def guided(self, scale: float) -> "Pipeline":
-        """Return the same pipeline with classifier-free guidance of the given scale (1 is off).
+    def guided(self, guidance: float | Guidance) -> "Pipeline":
+        """Return the same pipeline, guided.
+
+        Args:
+            guidance: A rule of ``flowgen.models``, or the scale of :class:`ClassifierFree` (1 is
+                off).
 
         Raises:
-            InputError: If the model is unconditional, or never saw the null label in training.
+            InputError: If the rule needs the empty condition and the model is unconditional, or
+                never saw it in training.
         """
-        if self.conditioner is None and scale != 1.0:
+        if isinstance(guidance, int | float):
+            guidance = ClassifierFree(float(guidance))
+        if guidance.uses_null and self.conditioner is None:
             raise InputError(
-                f"guidance.scale={scale} needs a label-conditional model; this one is unconditional"
+                f"{_told(guidance)} needs a label-conditional model; this one is unconditional"
             )
-        if self.conditioner is not None and self.conditioner.dropout == 0 and scale != 1.0:
+        if guidance.uses_null and self.conditioner is not None and self.conditioner.dropout == 0:
             raise InputError(
-                f"guidance.scale={scale} needs a model trained with label_dropout > 0; this one "
-                "never saw the null label"
+                f"{_told(guidance)} needs a model trained with label_dropout > 0; this "
+                "one never saw the null label"
             )
-        return self._with(scale=float(scale))
+        return self._with(guidance=guidance)
 
     def with_sampler(self, sampler: Sampler) -> "Pipeline":
         """Return the same pipeline with another sampler; the weights are shared.
@@ -105,10 +112,11 @@ class Pipeline(nn.Module):
         return self._with(field=field, config=config)
 
     def velocity(self) -> VelocityField:
-        """Return the field that is integrated: the model's, guided where a scale is set."""
-        if self.conditioner is None or self.scale == 1.0:
+        """Return the field that is integrated: the model's, guided where that is set."""
+        if self.guidance is None:
             return self.field
-        return Guided(self.field, self.scale, self.conditioner.null)
+        null = None if self.conditioner is None else self.conditioner.null
+        return self.guidance(self.field, null)
 
     def sample(
         self,
@@ -238,6 +246,11 @@ def _eval_mode(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         module.train(training)
+
+
+def _told(guidance: Guidance) -> str:
+    plain = isinstance(guidance, ClassifierFree)
+    return f"guidance.scale={guidance.scale}" if plain else f"guidance={guidance!r}"
 
 
 def describe(about: Mapping[str, Any]) -> dict[str, Any]:
