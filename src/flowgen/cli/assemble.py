@@ -8,7 +8,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Checkpoint
-from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from flowgen.core import InputError
@@ -140,7 +140,5 @@ def loggers(cfg: DictConfig, config: dict[str, Any]) -> list[Logger]:
     """Return the loggers of a run, told its config; they may create files in the run folder."""
     made = [make(node, f"logger.{name}") for name, node in cfg.logger.items()]
     for logger in made:
-        # The run folder holds the config already, so that a second copy would only confuse.
-        if not isinstance(logger, CSVLogger):
-            logger.log_hyperparams(config)
+        logger.log_hyperparams(config)
     return made

@@ -22,6 +22,7 @@ from flowgen.core import Coupling, InputError, Loss, Objective, Pair, generator_
 from flowgen.pipeline import Pipeline, description
 from flowgen.pipeline.checkpoint import KEY
 from flowgen.training.ema import EMA
+from flowgen.training.loggers import resume_at
 from flowgen.training.time_bins import TimeBins
 
 
@@ -140,6 +141,10 @@ class FlowModule(LightningModule):
         self.latest = dict(pair.stats) | {"grad_norm": norm, "lr": schedule.get_last_lr()[0]}
         if (step + 1) % self.trainer.log_every_n_steps == 0:  # pyright: ignore[reportAttributeAccessIssue]
             self._log()
+
+    def on_train_start(self) -> None:
+        """Tell the loggers where the run starts, so that a resumed curve has no step twice."""
+        resume_at(self.loggers, self.global_step)
 
     def on_train_end(self) -> None:
         """Log the steps since the last time, so that a short run has its numbers too."""

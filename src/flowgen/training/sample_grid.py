@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from flowgen.core import InputError
 from flowgen.pipeline import save_picture
+from flowgen.training.loggers import show_picture
 from flowgen.training.module import FlowModule
 
 
@@ -71,19 +71,4 @@ class SampleGrid(Callback):
         path = self.folder / f"step_{step:07d}.png"
         save_picture(samples, path, columns=self.columns, title=f"step {step}")
         self._drawn = step
-        for logger in trainer.loggers:
-            show(logger, path, step)
-
-
-def show(logger: Logger, path: Path, step: int) -> None:
-    """Give a picture to a logger that can hold one; others are left alone."""
-    if isinstance(logger, WandbLogger):
-        logger.log_image("samples", [str(path)], step=step)
-    elif isinstance(logger, TensorBoardLogger):
-        import numpy as np
-        from PIL import Image
-
-        with Image.open(path) as picture:
-            logger.experiment.add_image(
-                "samples", np.asarray(picture.convert("RGB")), step, dataformats="HWC"
-            )
+        show_picture(trainer.loggers, "samples", path, step)

@@ -1,7 +1,7 @@
 """What callbacks tell the loggers, without knowing which there are.
 
-A logger shows what it can: one without ``show_picture`` gets no pictures, one without ``show_table``
-no tables, one without ``resume_at`` is not told where a run starts. Numbers reach every logger.
+A logger shows what it can: one without ``show_picture`` gets no pictures, without ``show_table`` no
+tables, and one without ``resume_at`` is not told where a run starts. Numbers reach every logger.
 """
 
 from collections.abc import Iterable, Mapping
