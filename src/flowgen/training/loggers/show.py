@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from lightning.pytorch.loggers import Logger
+from lightning.fabric.loggers.logger import Logger
 
 Table = Mapping[str, Mapping[str, float | str]]
 """Rows of a table by name; each row maps columns to values, and rows may lack columns."""
