@@ -6,11 +6,7 @@ unpickled beyond tensors and plain containers, and the weights must fit exactly.
 """
 
 import json
-import os
-import pickle
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +15,8 @@ from torch import Tensor
 
 from flowgen.core import InputError
 from flowgen.pipeline.build import build
+from flowgen.pipeline.checkpoint.reading import read_training_checkpoint
+from flowgen.pipeline.checkpoint.writing import atomic
 from flowgen.pipeline.pipeline import Pipeline, describe
 
 FORMAT = 1
@@ -139,23 +137,6 @@ def pick_device(device: str | torch.device) -> torch.device:
         ) from None
 
 
-@contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """Give a temporary file to write and rename it to ``path`` once it is whole and on disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def _read(file: Path, weights: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if file.suffix == ".safetensors":
         return _read_safetensors(file)
@@ -176,14 +157,9 @@ def _read_safetensors(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def _read_checkpoint(file: Path, weights: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        raise _foreign(file, error) from None
-    parts = (
-        [content.get(key) for key in (KEY, "state_dict")] if isinstance(content, Mapping) else []
-    )
-    if not parts or not all(isinstance(part, Mapping) for part in parts):
+    content = read_training_checkpoint(file)
+    parts = [content.get(key) for key in (KEY, "state_dict")]
+    if not all(isinstance(part, Mapping) for part in parts):
         raise _foreign(file, None)
     prefix = PREFIXES[weights]
     state = {

@@ -1,0 +1,34 @@
+"""Files that describe themselves: weights, the plain config of their pipeline, conventions, format.
+
+Two kinds of file are read: a training checkpoint (``.ckpt``, raw and averaged weights) and an
+exported one (``.safetensors``, one set of weights, the description in the header). Every byte is
+checked against its checksum, neither is ever unpickled beyond tensors and plain containers, and the
+weights must fit exactly.
+"""
+
+from flowgen.pipeline.checkpoint.loading import (
+    FORMAT,
+    KEY,
+    LAST,
+    description,
+    find,
+    load,
+    pick_device,
+    save,
+)
+from flowgen.pipeline.checkpoint.reading import read_training_checkpoint, verify
+from flowgen.pipeline.checkpoint.writing import atomic
+
+__all__ = [
+    "FORMAT",
+    "KEY",
+    "LAST",
+    "atomic",
+    "description",
+    "find",
+    "load",
+    "pick_device",
+    "read_training_checkpoint",
+    "save",
+    "verify",
+]
