@@ -79,7 +79,7 @@ class Guarded(Logger):
         InputError: If ``patience`` is not positive.
     """
 
-    def __init__(self, service: Service, folder: str | Path, *, patience: float = 18.0) -> None:
+    def __init__(self, service: Service, folder: str | Path, *, patience: float = 15.0) -> None:
         super().__init__()
         if not patience > 0:
             raise InputError(f"patience must be > 0 seconds, got {patience}")
@@ -140,7 +140,10 @@ class Guarded(Logger):
     def finalize(self, status: str) -> None:
         """Close the service, within what is left of the patience."""
         worker = self._worker
-        if worker is None or worker.failure is not None:
+        if worker is None:
+            return
+        if worker.failure is not None:
+            self.service.cut()
             return
         worker.submit(lambda: self.service.close(status))
         if not worker.wait(worker.left - min(LAST_CHANCE, worker.left / 2)):

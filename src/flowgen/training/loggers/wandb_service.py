@@ -20,7 +20,7 @@ from lightning.pytorch.loggers import WandbLogger
 
 from flowgen.core import InputError
 from flowgen.training.loggers.show import Table
-from flowgen.training.loggers.wandb_client import stop_client
+from flowgen.training.loggers.wandb_client import end_client, kill_client
 from flowgen.training.loggers.worker import one_line, tell
 
 MODES = ("auto", "online", "offline", "disabled")
@@ -78,6 +78,9 @@ class WandbService:
         self.mode = OTHER_WORDS.get(asked, asked)
         if self.mode not in MODES:
             raise InputError(f"WANDB_MODE must be one of {', '.join(MODES)}, got '{asked}'")
+        # The client's reports about itself hold up the exit of the interpreter for half a minute
+        # where the network is dead; who sets the variable decides.
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         try:
             import wandb
         except ImportError as error:
@@ -140,6 +143,7 @@ class WandbService:
         """End the run."""
         self._run.finish(exit_code=0 if status == "success" else 1)
         self._inner = None
+        end_client()
 
     def rescue(self, reason: str) -> bool:
         """Go on offline in the same run, with a process of the client that is new."""
@@ -155,7 +159,7 @@ class WandbService:
     def cut(self) -> None:
         """Stop the client's process, so that whoever waits for it gets an error."""
         self._inner = None
-        stop_client()
+        kill_client()
 
     @property
     def _logger(self) -> WandbLogger:
@@ -169,6 +173,7 @@ class WandbService:
 
     def _start(self) -> None:
         offered = self._client.Settings.model_fields
+        self._client.setup(self._client.Settings(silent=True))
         wanted = {
             "init_timeout": INIT_SECONDS,
             "finish_timeout": self._finish_seconds,
