@@ -64,15 +64,15 @@ def data_of(cfg: DictConfig, about: Mapping[str, Any]) -> Any:
     from flowgen.cli.assemble import data_set
     from flowgen.cli.train import LOADER_KEYS
     from flowgen.core import InputError
-    from flowgen.pipeline import check_targets
+    from flowgen.pipeline.stored import stored_data
 
     if cfg.get("data") is not None:
         return data_set(cfg.data)
     if not about.get("data"):
         raise InputError("the checkpoint does not say what it was trained on; give data=<name>")
-    if not cfg.trust_code:
-        check_targets(about["data"])
-    return data_set(DictConfig(about["data"]), LOADER_KEYS)
+    if cfg.trust_code:
+        return data_set(DictConfig(about["data"]), LOADER_KEYS)
+    return stored_data(about["data"], LOADER_KEYS)
 
 
 def protocol(cfg: DictConfig, evaluation: Any) -> dict[str, Any]:

@@ -1,109 +1,40 @@
-"""Build objects from plain configs, of classes from an allow-list of packages only.
+"""Build objects from plain configs.
 
-A config is a tree of dicts in which ``_target_`` names a class or function. A checkpoint carries
-such a tree, so whoever made the file chooses the names: every one is resolved and checked before
-anything is called. The check looks at where an object was *defined*, not at the path by which it
-was reached, so ``flowgen.cli.main.os.system`` is refused as well.
+A config is a tree of dicts in which ``_target_`` names a class or function. One that the user
+composed may name anything and goes to Hydra. One that came out of a file is built from an
+allow-list of classes, without Hydra: see :mod:`flowgen.pipeline.allowed`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flowgen.core import InputError
+from flowgen.pipeline.allowed import DATA, PIPELINE, check_targets
+from flowgen.pipeline.stored import build_stored
 
-ALLOWED = (
-    "flowgen.paths",
-    "flowgen.models",
-    "flowgen.integrators",
-    "flowgen.data",
-    "flowgen.pipeline.pipeline",
-    "torch.nn.modules",
-)
-"""Where the classes that a config may name are defined, unless the caller trusts the code."""
+__all__ = ["DATA", "PIPELINE", "build", "check_targets"]
 
 
-def targets(config: Any, where: str = "") -> Iterator[tuple[str, str]]:
-    """Yield ``(place in the config, name)`` for every ``_target_`` of a nested plain config."""
-    if isinstance(config, Mapping):
-        for key, value in config.items():
-            if key == "_target_":
-                yield where or "top level", str(value)
-            else:
-                yield from targets(value, f"{where}.{key}" if where else str(key))
-    elif isinstance(config, list | tuple):
-        for i, value in enumerate(config):
-            yield from targets(value, f"{where}[{i}]")
-
-
-def check_targets(config: Any) -> None:
-    """Raise unless every ``_target_`` is a class defined in an allowed package.
-
-    A plain config has no ``${...}`` left. One that has is refused: it would be resolved only after
-    this check, and ``${oc.create:...}`` makes a ``_target_`` out of a string.
-
-    Raises:
-        InputError: Naming the place and what is not allowed there.
-    """
-    for where, text in _strings(config):
-        if "${" in text:
-            raise InputError(
-                f"{where}: '{text[:60]}' refers to another value, which no stored config does; "
-                "pass trust_code=True only if you trust whoever wrote this file"
-            )
-    for where, name in targets(config):
-        if not _allowed(name):
-            raise InputError(
-                f"{where}: target '{name}' is not a class of flowgen's or torch.nn's; "
-                "pass trust_code=True only if you trust whoever wrote this file"
-            )
-
-
-def build(config: Mapping[str, Any], *, trust_code: bool = False) -> Any:
+def build(
+    config: Mapping[str, Any], *, trust_code: bool = False, allowed: Sequence[str] = PIPELINE
+) -> Any:
     """Return the object that a plain config describes.
 
     Args:
         config: Nested dicts and lists with ``_target_`` (and ``_partial_``) keys.
-        trust_code: Also call names outside :data:`ALLOWED`.
+        trust_code: Call whatever it names, with all that Hydra offers.
+        allowed: Packages whose classes it may name otherwise: :data:`PIPELINE` or :data:`DATA`.
 
     Raises:
         InputError: If a target is not allowed, does not exist or rejects its arguments.
     """
+    if not trust_code:
+        return build_stored(config, allowed)
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
 
-    if not trust_code:
-        check_targets(config)
     try:
         return instantiate(config, _convert_="all")
     except InstantiationException as error:
         cause = error.__cause__ or error
         raise InputError(f"the config cannot be built: {str(cause).splitlines()[0]}") from error
-
-
-def _strings(config: Any, where: str = "") -> Iterator[tuple[str, str]]:
-    """Yield ``(place, text)`` for every string of a nested plain config, keys included."""
-    if isinstance(config, Mapping):
-        for key, value in config.items():
-            place = f"{where}.{key}" if where else str(key)
-            yield place, str(key)
-            yield from _strings(value, place)
-    elif isinstance(config, list | tuple):
-        for i, value in enumerate(config):
-            yield from _strings(value, f"{where}[{i}]")
-    elif isinstance(config, str):
-        yield where, config
-
-
-def _allowed(name: str) -> bool:
-    if name.split(".")[0] not in {package.split(".")[0] for package in ALLOWED}:
-        return False
-    from hydra.utils import get_object
-
-    try:
-        found = get_object(name)
-    except Exception:  # noqa: BLE001 - whatever goes wrong while resolving, it is not allowed
-        return False
-    return isinstance(found, type) and any(
-        found.__module__ == package or found.__module__.startswith(f"{package}.")
-        for package in ALLOWED
-    )
