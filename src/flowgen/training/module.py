@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from flowgen.core import Coupling, InputError, Loss, Objective, Pair, generator_for
 from flowgen.pipeline import Pipeline, description
-from flowgen.pipeline.checkpoint import KEY
+from flowgen.pipeline.checkpoint import KEY, clean_names
 from flowgen.training.ema import EMA
 from flowgen.training.loggers import resume_at
 from flowgen.training.time_bins import TimeBins
@@ -154,6 +154,7 @@ class FlowModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Put in what a reader needs to rebuild the pipeline."""
         checkpoint[KEY] = description(self.pipeline) | {"step": self.global_step}
+        checkpoint["state_dict"] = clean_names(checkpoint["state_dict"])
 
     def _loss(self, pair: Pair, step: int, generator: torch.Generator) -> Loss:
         conditioner = self.pipeline.conditioner

@@ -6,16 +6,15 @@ checked against its checksum, neither is ever unpickled beyond tensors and plain
 weights must fit exactly.
 """
 
-from flowgen.pipeline.checkpoint.loading import (
+from flowgen.pipeline.checkpoint.description import (
     FORMAT,
     KEY,
     LAST,
+    PREFIXES,
+    clean_names,
     description,
-    find,
-    load,
-    pick_device,
-    save,
 )
+from flowgen.pipeline.checkpoint.loading import find, load, pick_device, save
 from flowgen.pipeline.checkpoint.reading import read_training_checkpoint, verify
 from flowgen.pipeline.checkpoint.writing import atomic
 
@@ -23,7 +22,9 @@ __all__ = [
     "FORMAT",
     "KEY",
     "LAST",
+    "PREFIXES",
     "atomic",
+    "clean_names",
     "description",
     "find",
     "load",

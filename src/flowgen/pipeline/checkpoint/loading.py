@@ -1,11 +1,5 @@
-"""Files that describe themselves: weights, the plain config of their pipeline, conventions, format.
+"""From a file to a pipeline that samples, and back to an exported file."""
 
-Two kinds of file are read: a training checkpoint (``.ckpt``, raw and averaged weights) and an
-exported one (``.safetensors``, one set of weights, the description in the header). Neither is ever
-unpickled beyond tensors and plain containers, and the weights must fit exactly.
-"""
-
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,28 +7,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowgen.core import InputError
+from flowgen.core import InputError, Source
+from flowgen.data import Codec
+from flowgen.integrators import Sampler
+from flowgen.models import LabelConditioner, PredictionField
+from flowgen.pipeline.allowed import check_plain
 from flowgen.pipeline.build import build
-from flowgen.pipeline.checkpoint.reading import read_training_checkpoint
+from flowgen.pipeline.checkpoint.description import KEY, LAST, PREFIXES, STATE, about, description
+from flowgen.pipeline.checkpoint.migrations import NewerFormatError, migrate
+from flowgen.pipeline.checkpoint.problems import DamageError, plain, told_of
+from flowgen.pipeline.checkpoint.reading import opened, read_training_checkpoint
+from flowgen.pipeline.checkpoint.tensors_file import read_tensors, write_tensors
+from flowgen.pipeline.checkpoint.weights import check_state, choose, fill, no_more_than
 from flowgen.pipeline.checkpoint.writing import atomic
-from flowgen.pipeline.pipeline import Pipeline, describe
+from flowgen.pipeline.pipeline import Pipeline
 
-FORMAT = 1
-"""Version of the description inside a checkpoint."""
-
-KEY = "flowgen"
-"""Where the description stands: a key of a training checkpoint, of a safetensors header."""
-
-PREFIXES = {"ema": "ema.field.", "raw": "pipeline.field."}
-"""Where each set of weights stands in the ``state_dict`` of a training checkpoint."""
-
-LAST = Path("checkpoints") / "last.ckpt"
-"""The newest checkpoint inside a run folder."""
-
-
-def description(pipeline: Pipeline) -> dict[str, Any]:
-    """Return what a file must carry beside the weights to rebuild ``pipeline``: plain data."""
-    return {"format": FORMAT, "pipeline": pipeline.config, **describe(pipeline.about)}
+_PARTS = {
+    "field": PredictionField,
+    "source": Source,
+    "sampler": Sampler,
+    "codec": Codec,
+    "conditioner": LabelConditioner | None,
+}
 
 
 def load(
@@ -59,30 +53,14 @@ def load(
     if weights not in PREFIXES:
         raise InputError(f"weights must be one of {', '.join(PREFIXES)}, got '{weights}'")
     file = find(path)
-    about, state = _read(file, weights)
-    if not isinstance(about, Mapping):
-        raise _foreign(file, None)
-    if about.get("format") != FORMAT:
-        raise InputError(
-            f"{file} has checkpoint format {about.get('format')}, this flowgen reads {FORMAT}: "
-            "install the flowgen version that wrote it, or a newer one"
-        )
-    if not isinstance(about.get("pipeline"), Mapping):
-        raise _foreign(file, None)
-    pipeline = build(about["pipeline"], trust_code=trust_code)
-    if not isinstance(pipeline, Pipeline):
-        raise InputError(f"{file} describes a {type(pipeline).__name__}, not a pipeline")
+    told, state = _read(file, weights, trust_code=trust_code)
     try:
-        pipeline.field.load_state_dict(state, strict=True)
-    except RuntimeError as error:
-        detail = " ".join(str(error).split())[:300]
-        raise InputError(f"{file}: the weights do not fit their config: {detail}") from error
-    pipeline.config = about["pipeline"]
-    pipeline.about = {
-        key: value
-        for key, value in about.items()
-        if key not in {"format", "pipeline", "version", "conventions"}
-    }
+        pipeline = _built(told["pipeline"], state, trust_code=trust_code)
+        fill(pipeline.field, state)
+    except InputError as error:
+        raise InputError(f"{plain(file, 400)}: {error}") from error
+    pipeline.config = told["pipeline"]
+    pipeline.about = about(told)
     return pipeline.eval().requires_grad_(False).to(pick_device(device))
 
 
@@ -93,8 +71,6 @@ def save(pipeline: Pipeline, path: str | Path) -> Path:
         InputError: If the pipeline was built or changed by hand and has no config that describes
             it, or the name does not end in ``.safetensors``.
     """
-    from safetensors.torch import save_file
-
     path = Path(path)
     if path.suffix != ".safetensors":
         raise InputError(f"an exported pipeline ends in .safetensors, got '{path}'")
@@ -102,9 +78,8 @@ def save(pipeline: Pipeline, path: str | Path) -> Path:
         raise InputError(
             "no config describes this pipeline: it was built, or its parts changed, by hand"
         )
-    state = {name: value.contiguous().cpu() for name, value in pipeline.field.state_dict().items()}
     with atomic(path) as temporary:
-        save_file(state, temporary, metadata={KEY: json.dumps(description(pipeline))})
+        write_tensors(temporary, pipeline.field.state_dict(), description(pipeline))
     return path
 
 
@@ -114,15 +89,20 @@ def find(path: str | Path) -> Path:
     Raises:
         InputError: If there is none.
     """
-    path = Path(path).expanduser()
-    if path.is_dir():
-        for candidate in (path / LAST, path / LAST.name):
-            if candidate.is_file():
-                return candidate
-        raise InputError(f"no checkpoint in {path}: expected {LAST} inside a run folder")
-    if not path.is_file():
-        raise InputError(f"no checkpoint at '{path}': give a run folder or a checkpoint file")
-    return path
+    shown = plain(path, 400)
+    try:
+        path = Path(path).expanduser()
+        if path.is_file():
+            return path
+        if path.is_dir():
+            for candidate in (path / LAST, path / LAST.name):
+                if candidate.is_file():
+                    return candidate
+            raise InputError(f"no checkpoint in {shown}: expected {LAST} inside a run folder")
+        kind = "that is no ordinary file: " if path.exists() else ""
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"cannot look at '{shown}': {plain(error)}") from None
+    raise InputError(f"no checkpoint at '{shown}': {kind}give a run folder or a checkpoint file")
 
 
 def pick_device(device: str | torch.device) -> torch.device:
@@ -137,41 +117,46 @@ def pick_device(device: str | torch.device) -> torch.device:
         ) from None
 
 
-def _read(file: Path, weights: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    if file.suffix == ".safetensors":
-        return _read_safetensors(file)
-    return _read_checkpoint(file, weights)
+def _read(
+    file: Path, weights: str, *, trust_code: bool
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The description and one set of weights, in the present format."""
+    exported = file.suffix == ".safetensors"
+    with told_of(file):
+        content = _exported(file) if exported else read_training_checkpoint(file)
+        if not all(isinstance(content.get(key), Mapping) for key in (KEY, STATE)):
+            raise DamageError("it has no description or no weights")
+        try:
+            if not trust_code:
+                check_plain(content[KEY], "its description")
+            content = migrate(content)
+            if not isinstance(content[KEY].get("pipeline"), Mapping):
+                raise DamageError("it describes no pipeline")
+            state = content[STATE]
+            return content[KEY], check_state(state) if exported else choose(state, weights)
+        except NewerFormatError as error:
+            raise InputError(f"{plain(file, 400)} {error}") from None
+        except InputError as error:
+            raise InputError(f"{plain(file, 400)}: {error}") from None
 
 
-def _read_safetensors(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(file, framework="pt") as opened:
-            header = opened.metadata() or {}
-            state = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-        about = json.loads(header[KEY])
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
-        raise _foreign(file, error) from None
-    return about, state
+def _exported(file: Path) -> dict[str, Any]:
+    with opened(file) as stream:
+        told, state = read_tensors(file, stream)
+    return {KEY: told, STATE: state}
 
 
-def _read_checkpoint(file: Path, weights: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    content = read_training_checkpoint(file)
-    parts = [content.get(key) for key in (KEY, "state_dict")]
-    if not all(isinstance(part, Mapping) for part in parts):
-        raise _foreign(file, None)
-    prefix = PREFIXES[weights]
-    state = {
-        name.removeprefix(prefix): value
-        for name, value in content["state_dict"].items()
-        if name.startswith(prefix)
-    }
-    if not state:
-        raise InputError(f"{file} holds no '{weights}' weights; try weights=raw")
-    return dict(content[KEY]), state
-
-
-def _foreign(file: Path, error: Exception | None) -> InputError:
-    reason = f" ({' '.join(str(error).split())[:120]})" if error else ""
-    return InputError(f"{file} is not a flowgen checkpoint, or is damaged{reason}")
+def _built(config: Mapping[str, Any], state: Mapping[str, Tensor], *, trust_code: bool) -> Pipeline:
+    """The pipeline of a config, with every part of the kind that sampling needs."""
+    with no_more_than(state):
+        built = build(config, trust_code=trust_code)
+    if not isinstance(built, Pipeline):
+        raise InputError(f"the file describes a {type(built).__name__}, not a pipeline")
+    for name, kind in _PARTS.items():
+        part = getattr(built, name)
+        if not isinstance(part, kind):
+            raise InputError(f"the {name} of the pipeline cannot be a {type(part).__name__}")
+    sizes = [getattr(part, "shape", ()) for part in (built.source, built.field.network)]
+    if all(sizes) and tuple(sizes[0]) != tuple(sizes[1]):
+        raise InputError(f"the source has shape {tuple(sizes[0])}, the network {tuple(sizes[1])}")
+    return built

@@ -12,6 +12,7 @@ from flowgen.core import InputError
 from flowgen.pipeline.checkpoint.archive import check_sums, content, records
 from flowgen.pipeline.checkpoint.pickles import check_pickle
 from flowgen.pipeline.checkpoint.problems import DamageError, plain, told_of
+from flowgen.pipeline.checkpoint.tensors_file import read_tensors
 
 
 def verify(path: str | Path) -> None:
@@ -25,7 +26,10 @@ def verify(path: str | Path) -> None:
     """
     file = Path(path)
     with told_of(file), opened(file) as stream:
-        _check_archive(stream)
+        if file.suffix == ".safetensors":
+            read_tensors(file, stream)
+        else:
+            _check_archive(stream)
 
 
 def read_training_checkpoint(path: str | Path) -> dict[str, Any]:
