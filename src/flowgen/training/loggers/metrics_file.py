@@ -136,10 +136,11 @@ class MetricsFile(Logger):
             return
         if self.path.is_file():
             lines = self.path.read_text(errors="replace").split("\n")[:-1]
-            table = list(csv.reader(lines))
-            rows = [row for row in table[1:] if len(row) == len(table[0]) and row[0].isdecimal()]
-            self._columns = table[0] if table and table[0][:1] == ["step"] else []
-            self._rewrite([dict(zip(self._columns, row, strict=True)) for row in rows])
+            header, *rows = list(csv.reader(lines)) or [[]]
+            if "step" in header:
+                self._columns = ["step", *(name for name in header if name != "step")]
+            whole = [dict(zip(header, row, strict=True)) for row in rows if len(row) == len(header)]
+            self._rewrite([row for row in whole if row.get("step", "").isdecimal()])
         self._opened = True
 
     def _rows(self) -> list[Row]:

@@ -1,7 +1,7 @@
 """The process that the client of Weights & Biases keeps beside ours, and how to be rid of it.
 
-The client waits for that process when a run ends and again when the interpreter does, for long where
-it hangs, and has no public limit for it. So its handle is looked up where the client (seen in 0.31)
+The client waits for that process when a run ends and again when the interpreter does, and where it
+hangs, it has no public limit for that. So the handle is looked up where the client (seen in 0.31)
 keeps it; where that has moved, only the limits of the client itself hold.
 """
 
