@@ -3,13 +3,12 @@
 import pytest
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 from torch.utils.data import DataLoader
 
 from flowgen.core import InputError
 from flowgen.pipeline import load
-from flowgen.training import Checkpoints, Progress, SampleGrid, loggers
+from flowgen.training import Checkpoints, Progress, SampleGrid
 from runs import Rows, flow
 from small import image_config, vector_config
 
@@ -73,50 +72,6 @@ def test_pictures_are_drawn_when_due_and_at_the_end(tmp_path):
     assert names == ["step_0000002.png", "step_0000004.png", "step_0000005.png"]
     with Image.open(tmp_path / "samples" / names[0]) as picture:
         assert picture.size == (2 * 34 + 2, 2 * 34 + 2)
-
-
-def test_pictures_of_points_reach_tensorboard(tmp_path):
-    logger = TensorBoardLogger(tmp_path, name="tb", version="")
-    fit(tmp_path, [SampleGrid(tmp_path, every_n_steps=3, num_samples=20)], steps=3, logger=logger)
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    events = EventAccumulator(str(tmp_path / "tb"))
-    events.Reload()
-    assert events.Tags()["images"] == ["samples"]
-    assert "loss" in events.Tags()["scalars"]
-
-
-def test_wandb_offline_keeps_metrics_and_pictures(tmp_path, capfd):
-    logger = loggers.wandb(tmp_path, mode="offline")
-    fit(tmp_path, [SampleGrid(tmp_path, every_n_steps=2, num_samples=4)], steps=2, logger=logger)
-    logger.experiment.finish()
-    runs = list((tmp_path / "wandb").glob("offline-run-*"))
-    assert len(runs) == 1
-    assert list(runs[0].glob("*.wandb"))
-    assert list(runs[0].glob("files/media/images/*.png"))
-
-
-def test_wandb_goes_offline_without_a_key(tmp_path, monkeypatch):
-    for name in ("WANDB_MODE", "WANDB_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
-    logger = loggers.wandb(tmp_path / "run")
-    assert logger.experiment.settings.mode == "offline"
-    logger.experiment.finish()
-
-
-def test_a_service_that_cannot_be_reached_does_not_stop_the_run(tmp_path, monkeypatch):
-    monkeypatch.delenv("WANDB_MODE", raising=False)
-    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
-    logger = loggers.wandb(tmp_path / "run", init_timeout=3)
-    assert logger.experiment.settings.mode == "offline"
-    logger.experiment.finish()
-
-
-def test_wandb_mode_is_checked(tmp_path):
-    with pytest.raises(InputError, match=r"logger\.mode must be one of auto"):
-        loggers.wandb(tmp_path, mode="onlin")
 
 
 def test_the_bar_reaches_the_end_and_tells_the_time_per_step(tmp_path, capsys):

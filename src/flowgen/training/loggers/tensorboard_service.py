@@ -51,7 +51,8 @@ class TensorBoardService:
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """Log numbers."""
-        self._logger.log_metrics(dict(values), step=step)
+        for name, value in values.items():
+            self._logger.experiment.add_scalar(name, value, step)
 
     def picture(self, name: str, path: Path, step: int) -> None:
         """Log the picture in a file; a file that has gone is no fault of TensorBoard."""

@@ -6,11 +6,14 @@ which only grows: after a resume from an earlier checkpoint the steps since it a
 the same values. Files go to ``<run>/wandb``, online as well; ``wandb sync`` uploads what is left.
 """
 
+import http.client
 import os
 import secrets
 import string
+import time
 import urllib.error
 import urllib.request
+from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +37,9 @@ ANSWER_SECONDS = 5.0
 
 INIT_SECONDS = 10.0
 """Longest wait of the client for the service when a run starts."""
+
+SENT_AGAIN = 1000
+"""Rows kept to be sent again where the client's process dies."""
 
 STEP = "trainer/global_step"
 """The axis of every curve, Lightning's name for it."""
@@ -98,6 +104,7 @@ class WandbService:
         }
         self._inner: WandbLogger | None = None
         self._config: Mapping[str, Any] = {}
+        self._lately: deque[tuple[Mapping[str, float], int]] = deque(maxlen=SENT_AGAIN)
 
     def open(self) -> None:
         """Start the run, or go on with it; a run that has been rescued is open already."""
@@ -122,6 +129,7 @@ class WandbService:
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """Log numbers."""
         self._logger.log_metrics(values, step=step)
+        self._lately.append((values, step))
 
     def picture(self, name: str, path: Path, step: int) -> None:
         """Log the picture in a file; a file that has gone is no fault of the service."""
@@ -146,13 +154,18 @@ class WandbService:
         end_client()
 
     def rescue(self, reason: str) -> bool:
-        """Go on offline in the same run, with a process of the client that is new."""
+        """Go on offline in the same run, with a new process of the client.
+
+        What the old one held in memory is gone, so the last numbers are sent again.
+        """
         if self.mode == "disabled":
             return False
         self.cut()
         self.mode = "offline"
         self._start()
         self._logger.log_hyperparams(dict(self._config))
+        for values, step in self._lately:
+            self._logger.log_metrics(values, step=step)
         self._tell_offline(reason)
         return True
 
@@ -180,6 +193,8 @@ class WandbService:
             "silent": True,  # what a user needs is in our own lines
             "console": "off",  # the bar is no log
         }
+        if any(self.folder.glob(f"wandb/*run-{time.strftime('%Y%m%d_%H%M%S')}-*")):
+            time.sleep(1.0)  # folders of sessions are told apart by the second
         run = self._client.init(
             **self._about,
             mode=self.mode,  # pyright: ignore[reportArgumentType]
@@ -214,7 +229,7 @@ def why_not_online() -> str | None:
         urllib.request.urlopen(url, timeout=ANSWER_SECONDS).close()
     except urllib.error.HTTPError:
         return None  # an answer all the same
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         return f"{url} does not answer: {one_line(getattr(error, 'reason', error))}"
     return None
 
