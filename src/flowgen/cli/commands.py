@@ -35,5 +35,12 @@ _DOCTOR = Command(
     module="flowgen.cli.doctor",
 )
 
-COMMANDS = {command.name: command for command in (_CONFIG, _DOCTOR)}
+_REPORT = Command(
+    name="report",
+    summary="write the page of a run: samples, curves, figures, config",
+    example="flowgen report runs/digits/<time>",
+    module="flowgen.cli.report",
+)
+
+COMMANDS = {command.name: command for command in (_CONFIG, _DOCTOR, _REPORT)}
 """Commands by name, in the order of the overview."""

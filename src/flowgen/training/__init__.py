@@ -4,6 +4,7 @@ from flowgen.training.checkpoints import Checkpoints
 from flowgen.training.ema import EMA
 from flowgen.training.module import FlowModule
 from flowgen.training.progress import Progress
+from flowgen.training.report import Report
 from flowgen.training.sample_grid import SampleGrid
 from flowgen.training.schedules import warmup_constant, warmup_cosine
 from flowgen.training.time_bins import TimeBins
@@ -13,6 +14,7 @@ __all__ = [
     "Checkpoints",
     "FlowModule",
     "Progress",
+    "Report",
     "SampleGrid",
     "TimeBins",
     "warmup_constant",
