@@ -6,6 +6,8 @@ import pytest
 
 from flowgen import __version__
 from flowgen.cli import UsageError, config_dir, main
+from flowgen.cli.commands import COMMANDS
+from flowgen.cli.verbs import VERBS
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "lightning", "hydra", "omegaconf", "matplotlib", "numpy")
@@ -60,7 +62,7 @@ def test_version(words, capsys):
     [
         (["tarin"], "error: no verb 'tarin'; did you mean 'train'?\n"),
         (["help", "smaple"], "error: no verb 'smaple'; did you mean 'sample'?\n"),
-        (["x7q"], "error: no verb 'x7q'; verbs: train, sample, evaluate, config, help\n"),
+        (["x7q"], f"error: no verb 'x7q'; verbs: {', '.join([*VERBS, *COMMANDS, 'help'])}\n"),
         (["seed=3"], "error: 'seed=3' comes before the verb: write flowgen train seed=3\n"),
     ],
 )
