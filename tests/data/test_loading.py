@@ -1,8 +1,12 @@
+import random
+from itertools import islice
+
+import numpy as np
 import pytest
 import torch
 
 from flowgen.core import InputError
-from flowgen.data import ArraySplit, Digits, EpochSampler, loader
+from flowgen.data import ArraySplit, Digits, EpochSampler, loader, stream
 
 
 def numbered(n, *, flip=False):
@@ -57,7 +61,7 @@ def test_batches_follow_the_epoch_and_are_collated(num_workers):
         batches = loader(numbered(11), batch_size=4, num_workers=num_workers, seed=2)
         epochs = []
         for epoch in (0, 1):
-            batches.sampler.set_epoch(epoch)
+            batches.batch_sampler.set_epoch(epoch)
             epochs.append(labels(batches))
         return epochs
 
@@ -103,10 +107,81 @@ def test_augmentation_repeats_itself_for_one_seed(num_workers):
     assert mirrored(num_workers, seed=1) != first
 
 
-def test_workers_and_ranks_augment_independently():
-    first, second, *_ = mirrored(2)  # batch 0 from worker 0, batch 1 from worker 1
+def test_batches_and_ranks_augment_independently():
+    first, second, *_ = mirrored(0)
     assert first != second
     assert mirrored(0, rank=1)[0] != mirrored(0)[0]
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_the_number_of_workers_changes_nothing(num_workers):
+    assert mirrored(num_workers) == mirrored(0)
+
+
+class Careless(ArraySplit):
+    """A data set of a user's that draws from every global generator."""
+
+    def __getitems__(self, indices):
+        batch = super().__getitems__(indices)
+        draws = [random.random(), np.random.rand(), float(torch.rand(()))]  # noqa: NPY002
+        return batch | {"draws": torch.tensor(draws, dtype=torch.float64)}
+
+
+def head(batches, n):
+    return [
+        (
+            batch["label"].tolist(),
+            batch["x_1"].tolist(),
+            batch.get("draws", torch.zeros(0)).tolist(),
+        )
+        for batch in islice(batches, n)
+    ]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("start", [0, 1, 2, 3, 7])
+def test_a_stream_from_batch_k_is_the_stream_without_its_first_k(start, num_workers):
+    data = Careless(numbered(11).x, torch.arange(11), flip=True)
+    options = {"batch_size": 4, "seed": 3}
+    whole = head(stream(data, **options), start + 5)
+    assert head(stream(data, start=start, num_workers=num_workers, **options), 5) == whole[start:]
+    draws = [tuple(entry[2]) for entry in whole]
+    assert len(set(draws)) == len(draws)
+
+
+def test_a_stream_is_one_epoch_after_the_other():
+    batches = loader(numbered(11), batch_size=4, seed=2)
+    epochs = []
+    for epoch in range(3):
+        batches.batch_sampler.set_epoch(epoch)
+        epochs += labels(batches)
+    endless = stream(numbered(11), batch_size=4, seed=2)
+    assert labels(islice(endless, 6)) == epochs
+    assert len(batches) == 2
+    with pytest.raises(TypeError, match="endless"):
+        len(endless)
+
+
+def test_two_ranks_of_a_stream_share_out_each_global_batch():
+    alone = labels(islice(stream(numbered(24), batch_size=8, seed=1), 7))
+    parts = [
+        labels(islice(stream(numbered(24), batch_size=4, seed=1, rank=r, world_size=2), 7))
+        for r in (0, 1)
+    ]
+    assert [sorted(a + b) for a, b in zip(*parts, strict=True)] == [sorted(b) for b in alone]
+
+
+def test_fetching_leaves_the_global_generators_alone():
+    """Python's own is left out: beartype draws from it to choose what it checks."""
+
+    def draw(before):
+        torch.manual_seed(5)
+        np.random.seed(5)  # noqa: NPY002
+        before()
+        return float(torch.rand(())), np.random.rand()  # noqa: NPY002
+
+    data = Careless(numbered(11).x, torch.arange(11))
+    assert draw(lambda: head(stream(data, batch_size=4), 3)) == draw(lambda: None)
 
 
 def test_a_batch_larger_than_the_set_is_refused_in_one_line():
@@ -132,8 +207,14 @@ def test_a_batch_larger_than_the_set_is_refused_in_one_line():
     ],
 )
 def test_bad_numbers_are_named(bad, name):
-    with pytest.raises(InputError, match=name):
-        loader(numbered(4), **{"batch_size": 2, **bad})
+    for make in (loader, stream):
+        with pytest.raises(InputError, match=name):
+            make(numbered(4), **{"batch_size": 2, **bad})
+
+
+def test_a_stream_starts_at_a_batch_that_exists():
+    with pytest.raises(InputError, match="start must be >= 0, got -1"):
+        stream(numbered(4), batch_size=2, start=-1)
 
 
 def test_an_empty_set_is_refused():

@@ -5,7 +5,7 @@ from flowgen.data.codecs import Identity, Pixels, Standardize
 from flowgen.data.digits import Digits
 from flowgen.data.fashion_mnist import FashionMNIST
 from flowgen.data.image_folder import ImageFolder
-from flowgen.data.loading import EpochSampler, loader
+from flowgen.data.loading import Batches, EpochSampler, loader, stream
 from flowgen.data.mixtures import EightGaussians, Mixture
 from flowgen.data.mnist5k import MNIST5k
 from flowgen.data.points import PointData
@@ -17,6 +17,7 @@ from flowgen.data.toy import Checkerboard, Moons, Pinwheel, SCurve, SwissRoll
 __all__ = [
     "ArraySplit",
     "Batch",
+    "Batches",
     "Checkerboard",
     "Codec",
     "DataSet",
@@ -40,4 +41,5 @@ __all__ = [
     "SwissRoll",
     "loader",
     "stratified_split",
+    "stream",
 ]

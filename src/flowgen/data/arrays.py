@@ -52,7 +52,7 @@ class ArraySplit(Dataset[Batch]):
         return {"x_1": x} if self.labels is None else {"x_1": x, "label": self.labels[rows]}
 
     def seed_augmentation(self, *entropy: int) -> None:
-        """Restart the augmentation from ``entropy``, e.g. ``(seed, rank, worker)``."""
+        """Restart the augmentation from ``entropy``, e.g. ``(seed, batch, rank)``."""
         self.generator = generator_for(*entropy)
 
 
