@@ -3,7 +3,8 @@
 A batch goes codec -> source -> coupling -> condition dropout -> objective -> ``Loss.total()``. The
 coupling sees the whole batch of this process; the model may see it in micro-batches, whose
 gradients add up to those of the whole batch. Noise, times and dropout of conditions come from a
-generator seeded by ``(seed, step, rank)``, so a step is the same whenever it is taken.
+generator seeded by ``(seed, batch, rank)``, so a step is the same whenever it is taken. Batches are
+counted apart from steps: a step that is skipped has used up its batch.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -83,6 +84,10 @@ class FlowModule(LightningModule):
         self.num_bins = num_bins
         self.bins: TimeBins | None = None
         self.latest: dict[str, float | Tensor] = {}
+        self.batches_seen = 0
+        self.stepping = (
+            False  # inside a step weights, optimiser and counters do not belong together
+        )
 
     def averaged(self) -> Pipeline:
         """Return the pipeline with the averaged weights."""
@@ -121,8 +126,10 @@ class FlowModule(LightningModule):
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
         """Take one optimiser step on the share of the global batch that is this process's."""
         del batch_idx
+        self.stepping = True
         step = self.global_step
-        generator = generator_for(self.seed, step, self.global_rank, device=self.device)
+        number = self.batches_seen
+        generator = generator_for(self.seed, number, self.global_rank, device=self.device)
         with torch.no_grad():
             pair = self.pair(batch, generator)
         optimizer = cast("Optimizer", self.optimizers())
@@ -139,15 +146,18 @@ class FlowModule(LightningModule):
         schedule.step()
         self.ema.update(self.pipeline.field, step + 1)
         self.latest = dict(pair.stats) | {"grad_norm": norm, "lr": schedule.get_last_lr()[0]}
-        if (step + 1) % self.trainer.log_every_n_steps == 0:  # pyright: ignore[reportAttributeAccessIssue]
+        every = self.trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue]
+        if (step + 1) % every == 0 or step + 1 == self.trainer.max_steps:
             self._log()
+        self.batches_seen = number + 1
+        self.stepping = False
 
     def on_train_start(self) -> None:
         """Tell the loggers where the run starts, so that a resumed curve has no step twice."""
         resume_at(self.loggers, self.global_step)
 
     def on_train_end(self) -> None:
-        """Log the steps since the last time, so that a short run has its numbers too."""
+        """Log the steps since the last time, where the run was stopped before its last step."""
         if self.latest:
             self._log()
 
@@ -155,6 +165,19 @@ class FlowModule(LightningModule):
         """Put in what a reader needs to rebuild the pipeline."""
         checkpoint[KEY] = description(self.pipeline) | {"step": self.global_step}
         checkpoint["state_dict"] = clean_names(checkpoint["state_dict"])
+
+    def training_state(self) -> dict[str, Any]:
+        """Return what this process needs beside the ``state_dict`` to go on where it is."""
+        sums = None if self.bins is None else self.bins.sums
+        return {"batches_seen": self.batches_seen, "bins": sums}
+
+    def load_training_state(self, state: Mapping[str, Any]) -> None:
+        """Go on where :meth:`training_state` was taken."""
+        self.batches_seen = int(state["batches_seen"])
+        self.bins = None
+        if state["bins"] is not None:
+            self.bins = TimeBins(self.num_bins, self.device)
+            self.bins.sums.copy_(state["bins"])
 
     def _loss(self, pair: Pair, step: int, generator: torch.Generator) -> Loss:
         conditioner = self.pipeline.conditioner
