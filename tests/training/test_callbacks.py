@@ -74,14 +74,6 @@ def test_pictures_are_drawn_when_due_and_at_the_end(tmp_path):
         assert picture.size == (2 * 34 + 2, 2 * 34 + 2)
 
 
-def test_the_bar_reaches_the_end_and_tells_the_time_per_step(tmp_path, capsys):
-    fit(tmp_path, [Progress(measure=2)], steps=6)
-    text = capsys.readouterr()
-    assert "time per step" in text.out + text.err
-    assert "6/6" in text.err
-    assert "loss=" in text.err
-
-
 @pytest.mark.parametrize(
     ("make", "name"),
     [
