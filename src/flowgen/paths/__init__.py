@@ -14,6 +14,7 @@ from flowgen.paths.conventions import (
 )
 from flowgen.paths.convert import convert, score_from_velocity, velocity_domain
 from flowgen.paths.edm import EDM
+from flowgen.paths.kinetic import conditional_energy, kinetic_energy, kinetic_optimal
 from flowgen.paths.linear import Linear
 from flowgen.paths.polynomial import Polynomial
 from flowgen.paths.predictions import (
@@ -28,6 +29,7 @@ from flowgen.paths.predictions import (
 from flowgen.paths.reschedule import Rescheduled
 from flowgen.paths.schedule import Schedule
 from flowgen.paths.self_check import ConventionCheck, check_agreement, check_conventions
+from flowgen.paths.tabulated import Tabulated
 from flowgen.paths.trig import Trig
 from flowgen.paths.variance_preserving import VP, Cosine, LinearVP
 
@@ -52,6 +54,7 @@ __all__ = [
     "Rescheduled",
     "SalimansV",
     "Schedule",
+    "Tabulated",
     "ToDiffusersFlow",
     "ToEDM",
     "ToTrigFlow",
@@ -59,8 +62,11 @@ __all__ = [
     "Velocity",
     "check_agreement",
     "check_conventions",
+    "conditional_energy",
     "convert",
     "guidance_scale_from_w",
+    "kinetic_energy",
+    "kinetic_optimal",
     "score_from_velocity",
     "velocity_domain",
     "w_from_guidance_scale",
