@@ -70,7 +70,7 @@ def wandb(
         job_type=job_type,
         tags=tags,
         mode=mode,
-        finish_seconds=patience / 2,
+        finish_seconds=patience / 3,
     )
     return Guarded(service, folder, patience=patience)
 

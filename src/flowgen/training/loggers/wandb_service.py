@@ -148,8 +148,11 @@ class WandbService:
         del step
 
     def close(self, status: str) -> None:
-        """End the run."""
-        self._run.finish(exit_code=0 if status == "success" else 1)
+        """End the run; what is not uploaded in time is on disk."""
+        try:
+            self._run.finish(exit_code=0 if status == "success" else 1)
+        except TimeoutError:
+            tell(f"{self.title}: the upload is not complete; to complete it: {self._sync}")
         self._inner = None
         end_client()
 
@@ -184,12 +187,17 @@ class WandbService:
     def _run(self) -> Any:
         return self._logger.experiment
 
+    @property
+    def _sync(self) -> str:
+        return f"wandb sync {self.folder / 'wandb'}/*run-*"
+
     def _start(self) -> None:
         offered = self._client.Settings.model_fields
         self._client.setup(self._client.Settings(silent=True))
         wanted = {
             "init_timeout": INIT_SECONDS,
             "finish_timeout": self._finish_seconds,
+            "finish_timeout_raises": True,
             "silent": True,  # what a user needs is in our own lines
             "console": "off",  # the bar is no log
         }
@@ -216,8 +224,7 @@ class WandbService:
         return file.read_text().strip()
 
     def _tell_offline(self, reason: str) -> None:
-        folder = self.folder / "wandb"
-        tell(f"{self.title} is offline ({reason}); to upload: wandb sync {folder}/*run-*")
+        tell(f"{self.title} is offline ({reason}); to upload: {self._sync}")
 
 
 def why_not_online() -> str | None:
