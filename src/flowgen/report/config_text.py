@@ -38,9 +38,7 @@ def config_lines(text: str) -> list[ConfigLine]:
         if not raw.strip():
             continue
         match = _LINE.fullmatch(raw)
-        if match is None:
-            lines.append(ConfigLine(0, "", "", raw, ""))
-            continue
+        assert match is not None  # every part may be empty
         indent = len(match["indent"])
         depth = indent + len(match["dash"])
         while parents and parents[-1][0] >= depth:

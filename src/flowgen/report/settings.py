@@ -83,7 +83,8 @@ def _block(lines: list[ConfigLine]) -> Markup:
     if len(lines) == 1:
         return _line(lines[0])
     inside = element("div", {}, *(_line(line) for line in lines[1:]))
-    hint = element("small", {}, f"{len(lines) - 1} lines")
+    count = len(lines) - 1
+    hint = element("small", {}, f"{count} line{'s' if count > 1 else ''}")
     return element("details", {}, element("summary", {}, _line(lines[0]), hint), inside)
 
 
