@@ -23,20 +23,12 @@ def test_head_says_what_the_run_is(run_folder):
     assert (bar["aria-valuenow"], bar["aria-valuemax"]) == ("400", "400")
 
 
-def running(run_folder, **changes):
+def running(run_folder):
     sessions = [ABOUT["sessions"][0], ABOUT["sessions"][1] | {"ended": None, "to_step": None}]
-    write(
-        run_folder / "run.json",
-        ABOUT | {"status": "running", "max_steps": 800, "sessions": sessions} | changes,
-    )
-
-    news = NOW.timestamp() - 5
-    for path in [
-        run_folder / "metrics.csv",
-        run_folder / "config.yaml",
-        *run_folder.glob("samples/*"),
-    ]:
-        os.utime(path, (news, news))
+    about = {"status": "running", "max_steps": 800, "sessions": sessions}
+    write(run_folder / "run.json", ABOUT | about)
+    for path in (file for file in run_folder.rglob("*") if file.is_file()):
+        os.utime(path, (NOW.timestamp() - 5,) * 2)
     return read_run(run_folder)
 
 
@@ -52,6 +44,14 @@ def test_a_running_run_tells_the_time_to_go(run_folder):
     body = page.all("body")[0]
     assert body["data-refresh"] == "30"
     assert "live" in page.ids
+
+
+def test_a_sign_of_life_is_news_but_no_step(run_folder):
+    before = progress(running(run_folder), NOW)
+    os.utime(run_folder / "run.json", (NOW.timestamp() + 3600,) * 2)
+    after = progress(read_run(run_folder), NOW + timedelta(hours=1))
+    assert after.silent is None
+    assert after.left == before.left
 
 
 def test_a_silent_run_says_so_and_does_not_reload(run_folder):

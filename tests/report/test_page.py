@@ -5,7 +5,7 @@ import shlex
 import pytest
 
 from flowgen.report import read_run
-from run_folders import CONFIG, FIGURES, SWEEP, csv_text, page_of, png, text_of, write
+from run_folders import ABOUT, CONFIG, FIGURES, SWEEP, csv_text, page_of, png, text_of, write
 
 
 def figure_data(page, word):
@@ -97,12 +97,17 @@ def test_commands_are_complete_and_can_be_copied(run_folder):
     for line in (
         "flowgen sample checkpoint=runs/digits num_samples=64 out=grid.png",
         "flowgen evaluate checkpoint=runs/digits",
-        "flowgen train resume=runs/digits",
+        "flowgen train resume=runs/digits trainer.max_steps=800",
         "flowgen report runs/digits",
         "flowgen train experiment=digits 'name=two words'",
     ):
         assert line in page.text
     assert len(page.all("button", "copy")) == 5
+
+
+def test_an_unfinished_run_goes_on_to_its_own_end(run_folder):
+    write(run_folder / "run.json", ABOUT | {"max_steps": 900})
+    assert "flowgen train resume=runs/digits" in page_of(run_folder).texts
 
 
 def test_commands_of_a_folder_that_was_moved_and_has_an_odd_name(run_folder):
@@ -121,8 +126,9 @@ def test_commands_of_a_folder_that_was_moved_and_has_an_odd_name(run_folder):
 
 
 def test_config_versions_and_overrides(run_folder):
+    write(run_folder / "run.json", ABOUT | {"commit": "0123456789ab" + 28 * "c" + "-dirty"})
     page = page_of(run_folder)
-    for part in ("2.13.0", "0123abc-dirty", "optimizer.lr=0.002", "max_steps: 800", "- 8"):
+    for part in ("2.13.0", "0123456789ab-dirty", "optimizer.lr=0.002", "max_steps: 800", "- 8"):
         assert part in page.text
     keys = [a["data-words"] for a in page.all("code") if "data-words" in a]
     assert "trainer.max_steps 800" in keys

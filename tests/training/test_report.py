@@ -92,6 +92,14 @@ def test_a_run_that_breaks_off_leaves_a_report(tmp_path):
     assert (tmp_path / "report.html").is_file()
 
 
+def test_the_last_page_says_how_the_run_ended(tmp_path):
+    report = Report(tmp_path)
+    fit(tmp_path, report)
+    (tmp_path / "run.json").write_text('{"status": "interrupted"}')
+    report.finish()
+    assert "Interrupted" in Page((tmp_path / "report.html").read_text(encoding="utf-8")).text
+
+
 def test_the_number_of_steps_is_checked(tmp_path):
     with pytest.raises(InputError, match=r"callbacks\.report\.every_n_steps must be >= 1, got 0"):
         Report(tmp_path, every_n_steps=0)

@@ -19,7 +19,7 @@ def commands(run: Run) -> Mapping[str, str]:
             "flowgen", "sample", _set("checkpoint", folder), "num_samples=64", "out=grid.png"
         ),
         "Measure it": _line("flowgen", "evaluate", _set("checkpoint", folder)),
-        "Go on training": _line("flowgen", "train", _set("resume", folder)),
+        "Go on training": _line("flowgen", "train", _set("resume", folder), *_longer(run)),
         "Rebuild this page": _line("flowgen", "report", folder),
     }
     if run.bad_batches:
@@ -61,6 +61,12 @@ def commands_section(run: Run) -> Markup:
         for title, line in commands(run).items()
     ]
     return section("commands", "Commands", *blocks)
+
+
+def _longer(run: Run) -> list[str]:
+    """Return what a run that has taken all its steps needs to go on."""
+    most = run.max_steps
+    return [f"trainer.max_steps={2 * most}"] if most and run.step >= most else []
 
 
 def _set(key: str, value: str) -> str:

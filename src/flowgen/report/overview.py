@@ -55,10 +55,11 @@ def progress(run: Run, now: datetime) -> Progress:
         end = session.ended or run.last_news
         if session.started is None or end is None:
             continue
-        seconds = max(0.0, (end - session.started).total_seconds())
-        elapsed += seconds
+        elapsed += max(0.0, (end - session.started).total_seconds())
         steps = run.step - session.from_step
-        pace = seconds / steps if steps > 0 and session.ended is None else None
+        if session.ended is None and steps > 0 and run.last_row:
+            # Until the step that was logged: what came after has not been counted yet.
+            pace = max(0.0, (run.last_row - session.started).total_seconds()) / steps
     left = (most - run.step) * pace if running and most and pace is not None else None
     quiet = (now - run.last_news).total_seconds() if running and run.last_news else 0.0
     return Progress(

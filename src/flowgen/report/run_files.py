@@ -68,7 +68,9 @@ class Run:
         evaluations: Made during training, by step, ascending.
         final: Made by ``flowgen evaluate`` afterwards, and sweeps.
         bad_batches: Files of batches whose loss or gradient was not finite.
-        last_news: When the newest of the files above was written.
+        last_news: When the newest of the files above was written; a run that trains renews the
+            time of ``run.json`` as a sign of life.
+        last_row: When ``metrics.csv`` was written.
     """
 
     folder: Path
@@ -80,6 +82,7 @@ class Run:
     final: list[Evaluation] = field(default_factory=list)
     bad_batches: list[Path] = field(default_factory=list)
     last_news: datetime | None = None
+    last_row: datetime | None = None
 
     @property
     def name(self) -> str:
@@ -138,7 +141,8 @@ def read_run(folder: Path) -> Run:
         _evaluation(path, step) for step, path in _by_step(folder / "evaluations", ".json").items()
     ]
     loose = [*sorted(folder.glob("evaluation*.json")), *sorted(folder.glob("sweep*.json"))]
-    files = [folder / "metrics.csv", folder / "config.yaml", *pictures.values()]
+    names = ("run.json", "metrics.csv", "config.yaml")
+    files = [*(folder / name for name in names), *pictures.values()]
     return Run(
         folder=folder,
         about=_json(folder / "run.json"),
@@ -149,6 +153,7 @@ def read_run(folder: Path) -> Run:
         final=[found for path in loose if (found := _evaluation(path, None))],
         bad_batches=list(_by_step(folder / "nonfinite", ".pt").values()),
         last_news=_newest(files),
+        last_row=_newest([folder / "metrics.csv"]),
     )
 
 

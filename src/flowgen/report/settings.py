@@ -1,5 +1,6 @@
 """What was run: overrides, versions, and the whole config to fold and search."""
 
+import re
 from collections.abc import Iterator
 
 from flowgen.report.config_text import ConfigLine
@@ -30,7 +31,9 @@ def _facts(run: Run) -> Markup | None:
     for key, label in FACTS:
         value = run.about.get(key)
         if value not in (None, ""):
-            pair = (element("dt", {}, label), element("dd", {}, str(value)))
+            # A full commit is long, and its beginning names it just as well.
+            text = re.sub(r"\b([0-9a-f]{12})[0-9a-f]{28}\b", r"\1", str(value))
+            pair = (element("dt", {}, label), element("dd", {"title": str(value)}, text))
             entries.append(element("div", {}, *pair))
     return element("dl", {"class": "facts"}, *entries) if entries else None
 

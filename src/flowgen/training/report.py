@@ -72,9 +72,15 @@ class Report(Callback):
         del pl_module, exception
         self._write(trainer)
 
+    def finish(self) -> None:
+        """Write the last report, once ``run.json`` says how the run ended; on one process only."""
+        self._rebuild()
+
     def _write(self, trainer: Trainer) -> None:
-        if not trainer.is_global_zero:
-            return
+        if trainer.is_global_zero:
+            self._rebuild()
+
+    def _rebuild(self) -> None:
         start = time.monotonic()
         try:
             write_report(self.folder)
