@@ -1,14 +1,14 @@
 """What a dead logging service costs a short run: seconds above a run that only writes metrics.csv.
 
-Usage: python benchmarks/logging_cost.py OUT.json [REPEATS]
+Usage: python benchmarks/logging_cost.py OUT.json [ROUNDS]
 
 Each case trains two moons for a few seconds in a process of its own. Weights & Biases is to be
-online where the service is dead in one way, or offline with its own process killed or stopped in
-the middle. Wall times are of the whole process, start to exit; medians of the repeats. Linux only.
+online where the service is dead or dies in one way, or offline where the client dies or is stopped.
+Times run from the line that introduces the run to the exit of the process; a round runs all cases
+one after the other, and a difference is taken inside its round. Linux only.
 """
 
 import contextlib
-import http.server
 import json
 import os
 import signal
@@ -21,8 +21,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+from wandb_server import Server  # noqa: E402 - the one the tests use
 
 STEPS = 400
+LIVING: dict[str, Server] = {}
 WORDS = [
     *("experiment=moons", "data.num_train=2000", "trainer=cpu", "threads=1"),
     *(f"trainer.max_steps={STEPS}", "trainer.log_every_n_steps=10", "callbacks=quiet"),
@@ -46,25 +52,22 @@ def silent_socket() -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def half_dead() -> Iterator[str]:
+def hanging_server() -> Iterator[str]:
     """Give an address that answers the first look and hangs on every real request."""
+    with server() as url:
+        LIVING[url].hangs = True
+        yield url
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.end_headers()
 
-        def do_POST(self) -> None:
-            time.sleep(600)
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
+@contextlib.contextmanager
+def server() -> Iterator[str]:
+    """Give the address of a service that works."""
+    living = Server()
+    LIVING[living.url] = living
+    yield living.url
+    LIVING.pop(living.url).hangs = False
+    with contextlib.suppress(OSError):
+        living.close()
 
 
 @contextlib.contextmanager
@@ -90,79 +93,94 @@ def signal_client(sort: signal.Signals) -> Callable[[int], None]:
     return send
 
 
+def stop_server(sort: str) -> Callable[[int], None]:
+    """Return what makes the server hang, or go away, once a run has arrived there."""
+
+    def stop(run: int) -> None:
+        del run
+        (living,) = LIVING.values()
+        deadline = time.monotonic() + 60
+        while not living.history and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(2.0)  # the run is in its steps
+        living.hangs = True
+        if sort == "gone":
+            living.close()
+
+    return stop
+
+
+ONLINE = ["logger=wandb", "logger.wandb.mode=online"]
+OFFLINE = ["logger=wandb", "logger.wandb.mode=offline"]
 CASES = {
     "metrics.csv only": ([], no_service, None),
-    "offline": (["logger=wandb", "logger.wandb.mode=offline"], no_service, None),
-    "nothing listens": (["logger=wandb", "logger.wandb.mode=online"], closed_port, None),
-    "accepts, never answers": (["logger=wandb", "logger.wandb.mode=online"], silent_socket, None),
-    "answers once, then hangs": (["logger=wandb", "logger.wandb.mode=online"], half_dead, None),
-    "client killed": (
-        ["logger=wandb", "logger.wandb.mode=offline"],
-        no_service,
-        signal_client(signal.SIGKILL),
-    ),
-    "client stopped": (
-        ["logger=wandb", "logger.wandb.mode=offline"],
-        no_service,
-        signal_client(signal.SIGSTOP),
-    ),
+    "offline, as asked": (OFFLINE, no_service, None),
+    "online, alive": (ONLINE, server, None),
+    "nothing listens": (ONLINE, closed_port, None),
+    "accepts, never answers": (ONLINE, silent_socket, None),
+    "answers once, then hangs": (ONLINE, hanging_server, None),
+    "hangs in the middle": (ONLINE, server, stop_server("hangs")),
+    "gone in the middle": (ONLINE, server, stop_server("gone")),
+    "client killed in the middle": (OFFLINE, no_service, signal_client(signal.SIGKILL)),
+    "client stopped in the middle": (OFFLINE, no_service, signal_client(signal.SIGSTOP)),
 }
-"""Each case: the overrides, the service, and what is done to the run."""
+"""Each case: the overrides, the service, and what is done during the run."""
 
 
-def once(name: str, folder: Path) -> dict[str, object]:
+def once(name: str, folder: Path) -> dict[str, Any]:
     """Run a case; return its seconds, the rows of its curve and what it said."""
     words, service, harm = CASES[name]
     run = folder / "run"
-    with service() as url:
+    said = folder / "said"
+    with service() as url, said.open("w") as errors:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}
-        environment |= {"OMP_NUM_THREADS": "1"}
+        environment |= {"OMP_NUM_THREADS": "1", "WANDB_CONFIG_DIR": str(folder)}
         if url is not None:
             environment |= {"WANDB_API_KEY": "0" * 40, "WANDB_BASE_URL": url}
-        start = time.perf_counter()
         process = subprocess.Popen(
             [sys.executable, "-m", "flowgen", "train", *WORDS, *words, f"run_dir={run}"],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
             env=environment,
             text=True,
         )
         if harm is not None:
             threading.Thread(target=harm, args=(process.pid,), daemon=True).start()
-        _, errors = process.communicate(timeout=300)
+        assert process.stdout is not None
+        start = next((time.perf_counter() for line in process.stdout if line[:4] == "run "), 0.0)
+        process.communicate(timeout=300)
         seconds = time.perf_counter() - start
+    lines = said.read_text().splitlines()
     return {
         "seconds": seconds,
         "exit_code": process.returncode,
         "rows": len((run / "metrics.csv").read_text().splitlines()) - 1,
-        "said": [line for line in errors.splitlines() if "Weights & Biases" in line],
-        "errors": [line for line in errors.splitlines() if "Traceback" in line],
+        "said": [line.replace(str(folder), "") for line in lines if "Weights & Biases" in line],
+        "tracebacks": sum("Traceback" in line for line in lines),
     }
 
 
-def main(out: Path, repeats: int = 3) -> None:
-    results: dict[str, dict[str, object]] = {}
-    for name in CASES:
-        runs = []
-        for _ in range(repeats):
+def main(out: Path, rounds: int = 3) -> None:
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in CASES}
+    for _ in range(rounds):
+        for name in CASES:
             with tempfile.TemporaryDirectory() as folder:
-                runs.append(once(name, Path(folder)))
-                said = [line.replace(folder, "") for line in runs[-1]["said"]]
-        seconds = statistics.median(run["seconds"] for run in runs)
-        results[name] = {
-            "seconds": round(seconds, 2),
-            "seconds_above_csv": 0.0,
-            "longest_above_csv": round(max(run["seconds"] for run in runs), 2),
-            "exit_code": max(run["exit_code"] for run in runs),
-            "rows": min(run["rows"] for run in runs),
-            "said": said,
-            "tracebacks": sum(len(run["errors"]) for run in runs),
+                found[name].append(once(name, Path(folder)))
+    plain = [run["seconds"] for run in found["metrics.csv only"]]
+    cases = {}
+    for name, runs in found.items():
+        above = [run["seconds"] - base for run, base in zip(runs, plain, strict=True)]
+        cases[name] = {
+            "seconds": round(statistics.median(run["seconds"] for run in runs), 1),
+            "above_csv": round(statistics.median(above), 1),
+            "longest_above_csv": round(max(above), 1),
+            "exit_codes": sorted({run["exit_code"] for run in runs}),
+            "rows": sorted({run["rows"] for run in runs}),
+            "tracebacks": sum(run["tracebacks"] for run in runs),
+            "said": runs[-1]["said"],
         }
-        plain = results["metrics.csv only"]["seconds"]
-        results[name]["seconds_above_csv"] = round(seconds - plain, 2)
-        results[name]["longest_above_csv"] = round(results[name]["longest_above_csv"] - plain, 2)
-        print(name, results[name])
-    content = {"steps": STEPS, "repeats": repeats, "cores": os.cpu_count(), "cases": results}
+        print(name, cases[name])
+    content = {"steps": STEPS, "rounds": rounds, "cores": os.cpu_count(), "cases": cases}
     out.write_text(json.dumps(content, indent=2) + "\n")
 
 

@@ -42,7 +42,7 @@ def wandb(
     job_type: str | None = "train",
     tags: Sequence[str] = (),
     mode: str = "auto",
-    patience: float = 15.0,
+    patience: float = 12.0,
 ) -> Guarded:
     """Return a logger to Weights & Biases that goes offline rather than stop or delay a run.
 
@@ -75,7 +75,7 @@ def wandb(
     return Guarded(service, folder, patience=patience)
 
 
-def tensorboard(folder: str | Path, *, patience: float = 15.0) -> Guarded:
+def tensorboard(folder: str | Path, *, patience: float = 12.0) -> Guarded:
     """Return a logger that writes ``<folder>/tensorboard``.
 
     Args:

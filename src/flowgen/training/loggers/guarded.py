@@ -79,7 +79,7 @@ class Guarded(Logger):
         InputError: If ``patience`` is not positive.
     """
 
-    def __init__(self, service: Service, folder: str | Path, *, patience: float = 15.0) -> None:
+    def __init__(self, service: Service, folder: str | Path, *, patience: float = 12.0) -> None:
         super().__init__()
         if not patience > 0:
             raise InputError(f"patience must be > 0 seconds, got {patience}")
