@@ -44,7 +44,8 @@ def read(name):
 def test_run_folder_holds_what_the_readme_says(runs):
     for name in ("digits", "moons"):
         files = {str(path.relative_to(runs / name)) for path in (runs / name).rglob("*.*")}
-        expected = {"config.yaml", "metrics.csv", "checkpoints/last.ckpt"}
+        expected = {"config.yaml", "run.json", "metrics.csv", "report.html"}
+        expected |= {f"checkpoints/{n}.ckpt" for n in ("last", "step_0000000", "step_0000004")}
         assert files == expected | {"samples/step_0000004.png"}
 
 

@@ -43,28 +43,6 @@ def test_last_checkpoint_samples_like_the_module(tmp_path):
     assert not [name for name in names if "_orig_mod" in name or name.startswith("module.")]
 
 
-def test_checkpoints_by_step_are_kept_where_asked(tmp_path):
-    fit(tmp_path, [Checkpoints(tmp_path, every_n_steps=2, keep=True)], steps=5)
-    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
-    steps = ["step_0000000.ckpt", "step_0000002.ckpt", "step_0000004.ckpt", "step_0000005.ckpt"]
-    assert names == ["last.ckpt", *steps]
-    content = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
-    assert content["flowgen"]["step"] == 5
-
-
-def test_interrupting_saves_what_was_learnt(tmp_path):
-    class Interrupt(Progress):
-        def on_train_batch_end(self, trainer, *args):
-            if trainer.global_step == 3:
-                raise KeyboardInterrupt
-
-    with pytest.raises(BaseException) as caught:  # noqa: PT011 - Lightning may exit by itself
-        fit(tmp_path, [Checkpoints(tmp_path, every_n_steps=100), Interrupt()], steps=9)
-    assert isinstance(caught.value, KeyboardInterrupt | SystemExit)
-    content = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
-    assert content["flowgen"]["step"] == 3
-
-
 def test_pictures_are_drawn_when_due_and_at_the_end(tmp_path):
     callback = SampleGrid(tmp_path, every_n_steps=2, num_samples=4, columns=2)
     fit(tmp_path, [callback], steps=5, config=image_config())

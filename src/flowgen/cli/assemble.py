@@ -13,8 +13,13 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from flowgen.core import InputError
 from flowgen.data import DataSet
-from flowgen.pipeline import Pipeline, build
+from flowgen.pipeline import Pipeline, build, find, load
+from flowgen.pipeline.checkpoint import read_training_checkpoint
+from flowgen.pipeline.checkpoint.migrations import migrate
+from flowgen.pipeline.checkpoint.problems import told_of
+from flowgen.pipeline.checkpoint.weights import choose
 from flowgen.training import FlowModule
+from flowgen.training.state import start_from
 
 PRECISIONS = ("32-true", "bf16-mixed", "64-true")
 """Precisions of a training; weights and times are never in half precision."""
@@ -100,6 +105,37 @@ def module(cfg: DictConfig) -> FlowModule:
     return flow
 
 
+def fill_weights(flow: FlowModule, checkpoint: str) -> None:
+    """Start from the weights of another run: raw from raw, averaged from averaged ones.
+
+    Args:
+        flow: The module of the new run.
+        checkpoint: Run folder or file; an exported file holds one set, which serves as both.
+
+    Raises:
+        InputError: If it cannot be read, or its weights do not fit the network.
+    """
+    file = find(checkpoint)
+    if file.suffix == ".safetensors":
+        raw = ema = load(file, device="cpu").field.state_dict()
+    else:
+        content = read_training_checkpoint(file)
+        with told_of(file):
+            state = migrate(content)["state_dict"]
+            raw, ema = choose(state, "raw"), choose(state, "ema")
+    try:
+        start_from(flow, raw, ema)
+    except InputError as error:
+        raise InputError(f"checkpoint={checkpoint}: {error}") from error
+
+
+def fill_precision(cfg: DictConfig) -> None:
+    """Write the precision that ``null`` stands for on this machine into ``cfg.trainer``."""
+    if cfg.trainer.precision is None:
+        gpu = cfg.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+        cfg.trainer.precision = "bf16-mixed" if gpu else "32-true"
+
+
 def loop(cfg: DictConfig) -> Trainer:
     """Return Lightning's trainer with the callbacks of the run.
 
@@ -113,9 +149,7 @@ def loop(cfg: DictConfig) -> Trainer:
         raise InputError(
             f"trainer.precision must be one of {', '.join(PRECISIONS)}, got {cfg.trainer.precision}"
         )
-    if cfg.trainer.precision is None:
-        gpu = cfg.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-        cfg.trainer.precision = "bf16-mixed" if gpu else "32-true"
+    fill_precision(cfg)
     # A recipe may set details of a callback that the chosen set leaves out: no target, no callback.
     chosen = {name: node for name, node in cfg.callbacks.items() if "_target_" in (node or {})}
     callbacks = [make(node, f"callbacks.{name}") for name, node in chosen.items()]

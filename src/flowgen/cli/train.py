@@ -22,6 +22,9 @@ NUMBERS = (
 )
 """Settings that cannot be ``null``."""
 
+AUTO = "auto"
+"""Value of ``resume`` that looks for a run by itself."""
+
 
 def run(cfg: DictConfig) -> Path:
     """Train as ``cfg`` says and return the run folder.
@@ -31,15 +34,37 @@ def run(cfg: DictConfig) -> Path:
 
     Raises:
         InputError: If a part rejects its settings, or the run folder is already in use.
+        SystemExit: With 128 + the number of the signal that ended the training.
     """
     import torch
     from lightning.pytorch import seed_everything
     from lightning.pytorch.utilities import rank_zero_only
 
-    from flowgen.cli.assemble import data_set, fill_facts, loggers, loop, module
+    from flowgen.cli.assemble import (
+        data_set,
+        fill_facts,
+        fill_precision,
+        fill_weights,
+        loggers,
+        loop,
+        module,
+    )
+    from flowgen.cli.resume import Start, automatic, config_of_run, resumed
+    from flowgen.cli.session import session
     from flowgen.core import InputError
+    from flowgen.training import Interruption, Resume
 
     _quiet()
+    overrides = _overrides()
+    first = getattr(rank_zero_only, "rank", 0) == 0
+    wanted = cfg.resume
+    if wanted is not None and cfg.checkpoint is not None:
+        raise InputError(
+            "resume goes on with a run and checkpoint starts a new one from weights: give one of "
+            "them"
+        )
+    if wanted not in (None, AUTO):
+        cfg = config_of_run(cfg, overrides)
     for key in NUMBERS:
         if OmegaConf.select(cfg, key) is None:
             raise InputError(f"{key} must be a number, got null")
@@ -48,35 +73,50 @@ def run(cfg: DictConfig) -> Path:
     seed_everything(cfg.seed, workers=True, verbose=False)
 
     data = data_set(cfg.data, LOADER_KEYS)
-    first = getattr(rank_zero_only, "rank", 0) == 0
     with open_dict(cfg):
         cfg.name = cfg.name or data.name
-        cfg.run_dir = str(run_folder(cfg.run_dir, cfg.name, first=first))
     fill_facts(cfg, data)
+    start = Start()
+    if wanted == AUTO:
+        fill_precision(cfg)
+        start = automatic(cfg, first=first)
+    elif wanted is not None:
+        start = resumed(Path(cfg.run_dir), cfg.trainer.max_steps, first=first)
+    if start.over and start.folder is not None:
+        if wanted == AUTO:
+            return start.folder
+        raise InputError(
+            f"{start.folder} has taken {start.step} of its {cfg.trainer.max_steps} steps: nothing "
+            "to do. To go on write trainer.max_steps=<more>"
+        )
+    cfg.run_dir = str(start.folder or run_folder(cfg.run_dir, cfg.name, first=first))
     trainer = loop(cfg)
     flow = module(cfg)
     loader = _loader(cfg, data, trainer)
+    if cfg.checkpoint is not None and wanted is None:
+        fill_weights(flow, cfg.checkpoint)
     flow.rehearse(data.train.__getitems__(list(range(min(2, len(data.train))))))
     if cfg.compile:
         flow.pipeline.field.network.compile()
+    added: list[Any] = [Interruption()]
+    if wanted is not None:
+        added.append(Resume(start.content, loader.batch_sampler))
+    trainer.callbacks[:0] = added  # pyright: ignore[reportAttributeAccessIssue]
 
-    _introduce(cfg, data, flow, trainer)
+    _introduce(cfg, data, flow, trainer, start.step)
+    cfg.resume = None  # of this command, not of the run
     trainer.loggers = loggers(cfg, _plain(cfg))
-    run_dir = Path(cfg.run_dir)
-    if trainer.is_global_zero:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(_plain(cfg), run_dir / "config.yaml")
-    start = time.perf_counter()
-    trainer.fit(flow, loader)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    clock = time.perf_counter()
+    with session(cfg, trainer, overrides, from_step=start.step):
+        trainer.fit(flow, loader)
     if trainer.is_global_zero:
         say(
-            f"trained {trainer.global_step} steps in {time.perf_counter() - start:.0f} s\n"
-            f"run folder: {run_dir}\n"
-            f"next: flowgen sample checkpoint={run_dir}"
+            f"trained {trainer.global_step - start.step} steps in "
+            f"{time.perf_counter() - clock:.0f} s\n"
+            f"run folder: {cfg.run_dir}\n"
+            f"next: flowgen sample checkpoint={cfg.run_dir}"
         )
-    return run_dir
+    return Path(cfg.run_dir)
 
 
 def run_folder(given: str | None, name: str, *, first: bool = True) -> Path:
@@ -98,7 +138,10 @@ def run_folder(given: str | None, name: str, *, first: bool = True) -> Path:
         if folder.exists() and not folder.is_dir():
             raise InputError(f"run_dir={folder} is a file; give a folder")
         if first and ((folder / LAST).exists() or (folder / "config.yaml").exists()):
-            raise InputError(f"run_dir={folder} already holds a run; give another folder")
+            raise InputError(
+                f"run_dir={folder} already holds a run: go on with it by resume={folder}, or give "
+                "another folder"
+            )
         return folder
     folder = Path("runs") / name / time.strftime("%Y-%m-%d_%H-%M-%S")
     candidate, number = folder, 1
@@ -107,9 +150,19 @@ def run_folder(given: str | None, name: str, *, first: bool = True) -> Path:
     return candidate
 
 
+def _overrides() -> list[Any]:
+    """Return the overrides of this job, parsed; none where Hydra does not run."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    if not HydraConfig.initialized():
+        return []
+    return OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))
+
+
 def _loader(cfg: DictConfig, data: Any, trainer: Any) -> Any:
     from flowgen.core import InputError
-    from flowgen.data import loader
+    from flowgen.data import stream
 
     world = trainer.world_size
     if cfg.data.batch_size % world:
@@ -117,11 +170,9 @@ def _loader(cfg: DictConfig, data: Any, trainer: Any) -> Any:
             f"data.batch_size={cfg.data.batch_size} is the global batch and must divide by the "
             f"{world} devices"
         )
-    return loader(
+    return stream(
         data.train,
         batch_size=cfg.data.batch_size // world,
-        shuffle=True,
-        drop_last=True,
         num_workers=cfg.data.num_workers,
         seed=cfg.seed,
         rank=trainer.global_rank,
@@ -129,19 +180,20 @@ def _loader(cfg: DictConfig, data: Any, trainer: Any) -> Any:
     )
 
 
-def _introduce(cfg: DictConfig, data: Any, flow: Any, trainer: Any) -> None:
+def _introduce(cfg: DictConfig, data: Any, flow: Any, trainer: Any, step: int) -> None:
     if not trainer.is_global_zero:
         return
     parameters = sum(p.numel() for p in flow.pipeline.field.parameters())
     labels = "no labels" if flow.pipeline.conditioner is None else f"{data.num_classes} classes"
     device = trainer.strategy.root_device
+    going_on = f", going on after step {step}" if step else ""
     say(
         f"data      {data.name}: {len(data.train)} for training, {len(data.test)} held out, "
         f"shape {tuple(data.shape)}, {labels}\n"
         f"model     {type(flow.pipeline.field.network).__name__}, {parameters:,} parameters\n"
         f"device    {device} x {trainer.world_size}, precision {trainer.precision}, "
         f"{_threads()} CPU threads\n"
-        f"training  {trainer.max_steps} steps of {cfg.data.batch_size} (global batch)\n"
+        f"training  {trainer.max_steps} steps of {cfg.data.batch_size} (global batch){going_on}\n"
         f"run       {cfg.run_dir}"
     )
 

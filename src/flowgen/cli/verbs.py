@@ -50,7 +50,7 @@ _TRAIN = Verb(
     summary="train a flow and write a run folder",
     description=(
         "Train a flow. Writes runs/<experiment>/<time>/ with the resolved config, checkpoints, "
-        "metrics.csv and sample grids. With --multirun one job runs for every combination of "
+        "metrics.csv and sample grids. Ctrl-C stops it with a checkpoint. With --multirun one job runs for every combination of "
         "comma-separated values."
     ),
     command="flowgen train experiment=digits",
@@ -62,6 +62,9 @@ _TRAIN = Verb(
         Example("optimizer.lr=3e-4", "peak learning rate"),
         Example("seed=3", "weights, noise and data order"),
         Example("run_dir=my_run", "where to write, instead of runs/<experiment>/<time>"),
+        Example("resume=auto", "go on with the newest unfinished run of this config, or start one"),
+        Example("resume=my_run", "go on with this run, bit for bit where it stopped"),
+        Example("checkpoint=my_run", "start a new run from the weights of this one"),
         Example("logger=wandb", "also log to Weights & Biases (offline without a key)"),
         Example("--multirun path=linear,trig", "a sweep, one job for each value"),
     ),

@@ -2,9 +2,12 @@
 
 from flowgen.training.checkpoints import Checkpoints
 from flowgen.training.ema import EMA
+from flowgen.training.interruption import Interruption, StopRequested
 from flowgen.training.module import FlowModule
 from flowgen.training.progress import Progress
 from flowgen.training.report import Report
+from flowgen.training.resume import Resume
+from flowgen.training.run_record import RunRecord
 from flowgen.training.sample_grid import SampleGrid
 from flowgen.training.schedules import warmup_constant, warmup_cosine
 from flowgen.training.time_bins import TimeBins
@@ -13,9 +16,13 @@ __all__ = [
     "EMA",
     "Checkpoints",
     "FlowModule",
+    "Interruption",
     "Progress",
     "Report",
+    "Resume",
+    "RunRecord",
     "SampleGrid",
+    "StopRequested",
     "TimeBins",
     "warmup_constant",
     "warmup_cosine",
