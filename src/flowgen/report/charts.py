@@ -14,7 +14,7 @@ from flowgen.report.series import Series, on_grid, smoothed, thinned
 MOST_MARKS = 40
 """Most marks of values that were not finite, and of resumes, on one plot."""
 
-SMOOTHINGS = (("none", "Raw", 0.0), ("light", "Light", 0.04), ("strong", "Strong", 0.15))
+SMOOTHINGS = (("none", "Raw", 0.0), ("light", "Light", 0.02), ("strong", "Strong", 0.1))
 """Name, label and share of the points in the window of each smoothing."""
 
 

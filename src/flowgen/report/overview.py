@@ -174,9 +174,7 @@ def _tiles(run: Run, state: Progress) -> Markup:
         under = f"{number(each, 3)} ms a step" if each else "samples a second"
         tiles.append(("Throughput", number(rate.last, 3), "/s", under))
     for name, value, floor in _figures(run)[:2]:
-        tiles.append(
-            (name, number(value), "", f"floor {number(floor)}" if floor is not None else "")
-        )
+        tiles.append((name, number(value, 3), "", f"floor {number(floor, 3)}"))
     skipped = run.metrics.get("skipped")
     if skipped is not None and len(skipped) and skipped.last > 0:
         tiles.append(("Skipped steps", number(skipped.last), "", "loss or gradient not finite"))
@@ -196,10 +194,10 @@ def _tiles(run: Run, state: Progress) -> Markup:
     )
 
 
-def _figures(run: Run) -> list[tuple[str, float, float | None]]:
+def _figures(run: Run) -> list[tuple[str, float, float]]:
     """Return the figures that have a floor, of the newest evaluation: those one looks at first."""
     made = [e for e in (*run.evaluations[-1:], *run.final) if e.figures]
-    found: list[tuple[str, float, float | None]] = []
+    found: list[tuple[str, float, float]] = []
     for values in made[-1].figures.values() if made else ():
         for name, value in values.items():
             floor: Any = values.get(f"{name}_floor")
