@@ -183,6 +183,17 @@ def test_a_service_that_cannot_be_cut_costs_the_patience_and_one_line(tmp_path, 
     service.released.set()
 
 
+def test_all_waits_together_are_limited():
+    released = threading.Event()
+    work = worker.Worker("Fake", lambda reason: False, 0.5)
+    work.submit(lambda: released.wait(60) and None)
+    assert not work.wait(0.3)
+    assert 0.0 < work.left <= 0.2
+    assert not work.wait(10.0)
+    assert work.left == 0.0
+    released.set()
+
+
 def test_training_does_not_wait_for_a_slow_service(tmp_path):
     service = Fake(hangs=["metrics"], other_way=True)
     logger = Guarded(service, tmp_path, patience=2.0)

@@ -78,7 +78,7 @@ class TensorBoardService:
         from tensorboard.compat.proto import event_pb2
 
         pb: Any = event_pb2  # generated: its names are not known to a type checker
-        start = pb.Event(step=step + 1, session_log=pb.SessionLog(status=pb.SessionLog.START))
+        start = pb.Event(session_log=pb.SessionLog(status=pb.SessionLog.START))
         self._logger.experiment._get_file_writer().add_event(start, step + 1)
 
     def close(self, status: str) -> None:
