@@ -3,7 +3,7 @@ import webbrowser
 import pytest
 
 from flowgen.cli import main
-from run_folders import whole_run
+from run_folders import Page, whole_run
 
 
 @pytest.fixture
@@ -55,6 +55,28 @@ def test_bad_input_is_one_line_and_code_2(place, words, message, capsys):
     assert told.err.count("\n") == 1
     assert message in told.err
     assert sorted(place.rglob("*")) == before
+
+
+TRAIN = ["train", "experiment=moons", "trainer.max_steps=3", "trainer=cpu", "run_dir=new"]
+
+
+def test_the_last_page_of_a_run_says_that_it_finished(place):
+    assert main(TRAIN) == 0
+    page = Page((place / "new" / "report.html").read_text(encoding="utf-8"))
+    assert "Finished" in page.text
+    assert "step 3 of 3" in page.text
+    assert "flowgen train resume=new trainer.max_steps=6" in page.texts
+
+
+def test_the_last_page_of_a_run_says_why_it_failed(place, monkeypatch):
+    def fail(*args):
+        raise RuntimeError("the disk is on fire")
+
+    monkeypatch.setattr("flowgen.training.FlowModule.training_step", fail)
+    assert main(TRAIN) == 1
+    page = Page((place / "new" / "report.html").read_text(encoding="utf-8"))
+    assert "Failed" in page.text
+    assert "Ended: the disk is on fire" in page.text
 
 
 def test_help(capsys):

@@ -14,7 +14,7 @@ from flowgen.cli.console import say
 from flowgen.core import InputError
 from flowgen.pipeline import atomic
 from flowgen.pipeline.checkpoint import LAST
-from flowgen.training import RunRecord, StopRequested
+from flowgen.training import Report, RunRecord, StopRequested
 from flowgen.training.run_record import device_name
 
 
@@ -22,7 +22,7 @@ from flowgen.training.run_record import device_name
 def session(
     cfg: DictConfig, trainer: Trainer, overrides: Sequence[Any], *, from_step: int
 ) -> Iterator[None]:
-    """Write config and record of a run, train inside, and record how it ended.
+    """Write config and record of a run, train inside, record how it ended, renew its report.
 
     Args:
         cfg: The complete config.
@@ -53,8 +53,19 @@ def session(
             reason = " ".join(str(error).split())[:500]
             record.end(status, trainer.global_step, reason or type(error).__name__)
         raise
-    if record is not None:
-        record.end("finished", trainer.global_step)
+    else:
+        if record is not None:
+            record.end("finished", trainer.global_step)
+    finally:
+        if record is not None:
+            _last_report(trainer)
+
+
+def _last_report(trainer: Trainer) -> None:
+    """Let the page of the run tell how it ended, as the record now does."""
+    for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
+        if isinstance(callback, Report):
+            callback.finish()
 
 
 def _open(
