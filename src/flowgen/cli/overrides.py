@@ -87,11 +87,16 @@ class OverrideCheck:
             readable = '"' not in value and _read(quoted)[0] is not None
             hint = f"; to take the value as it is, write '{quoted}'" if readable else ""
             raise UsageError(f"cannot read '{text}': {reason}{hint}")
+        if not override.key_or_group:
+            raise UsageError(f"'{text}' has no name before its '=': write key=value")
         return override
 
     def _check_choice(self, override: "Override", known: Sequence[str]) -> None:
         group = override.key_or_group
         if override.is_delete():
+            name = override.value()
+            if name is not None and not isinstance(name, str):
+                raise UsageError(f"to leave {group} out write ~{group}")
             return
         if (
             override.is_add()
@@ -120,6 +125,9 @@ class OverrideCheck:
             if override.package is not None or "/" in key:
                 raise UsageError(settings.unknown_group(key))
             given.add(key)
+            owner, _, part = key.rpartition(".")
+            if override.is_delete() and part.isdigit() and settings.has(owner):
+                raise UsageError(f"an entry of a list cannot be left out: write {owner}=[...]")
             if override.is_add() or override.is_force_add():
                 if override.is_add() and settings.has(key) and settings.value(key) is not None:
                     line = override.input_line or key

@@ -2,7 +2,16 @@
 
 from flowgen.pipeline.autoguidance import autoguidance
 from flowgen.pipeline.build import build, check_targets
-from flowgen.pipeline.checkpoint import atomic, description, find, load, pick_device, save
+from flowgen.pipeline.checkpoint import (
+    atomic,
+    description,
+    find,
+    load,
+    pick_device,
+    read_training_checkpoint,
+    save,
+    verify,
+)
 from flowgen.pipeline.images import grid, is_image, save_image, save_picture
 from flowgen.pipeline.pipeline import Pipeline
 
@@ -18,7 +27,9 @@ __all__ = [
     "is_image",
     "load",
     "pick_device",
+    "read_training_checkpoint",
     "save",
     "save_image",
     "save_picture",
+    "verify",
 ]

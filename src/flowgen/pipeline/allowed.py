@@ -113,9 +113,11 @@ def check_targets(config: Any, allowed: Sequence[str] = PIPELINE) -> None:
 
 
 def shorten(text: str, limit: int = 80) -> str:
-    """Return ``text`` short and ASCII, so that a look-alike letter shows in a message."""
+    """Return ``text`` short and in printable ASCII, so that a look-alike shows in a message."""
     text = text if len(text) <= limit else f"{text[: limit - 3]}..."
-    return text.encode("ascii", "backslashreplace").decode()
+    return "".join(
+        c if c.isascii() and c.isprintable() else c.encode("unicode_escape").decode() for c in text
+    )
 
 
 def kind(value: Any) -> str:

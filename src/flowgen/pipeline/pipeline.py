@@ -126,6 +126,7 @@ class Pipeline(nn.Module):
         seed: int = 0,
         chunk: int = 256,
         decode: bool = True,
+        first: int = 0,
     ) -> Tensor:
         """Return samples of the model.
 
@@ -136,6 +137,8 @@ class Pipeline(nn.Module):
             seed: Same seed, same samples, whatever ``chunk`` is.
             chunk: How many are integrated at once.
             decode: Return data space (images: uint8 ``(n, c, h, w)``); else model space.
+            first: Number of the first sample: a large set can be drawn in parts, by several
+                processes, and labels that take turns go on where they were.
 
         Returns:
             Samples ``(num_samples, *d)`` on the CPU.
@@ -146,7 +149,9 @@ class Pipeline(nn.Module):
         """
         return torch.cat(
             list(
-                self.stream(num_samples, label=label, seed=seed, chunk=chunk, decode=decode),
+                self.stream(
+                    num_samples, label=label, seed=seed, chunk=chunk, decode=decode, first=first
+                ),
             )
         )
 
@@ -159,17 +164,21 @@ class Pipeline(nn.Module):
         seed: int = 0,
         chunk: int = 256,
         decode: bool = True,
+        first: int = 0,
     ) -> Iterator[Tensor]:
         """Yield the samples of :meth:`sample` chunk by chunk, each on the CPU."""
         if num_samples < 1:
             raise InputError(f"num_samples must be >= 1, got {num_samples}")
         if chunk < 1:
             raise InputError(f"chunk must be >= 1, got {chunk}")
-        labels = self.labels(num_samples, label)
+        if first < 0:
+            raise InputError(f"first must be >= 0, got {first}")
+        end = first + num_samples
+        labels = self.labels(end, label)
         field = self.velocity()
         with _eval_mode(self.field):
-            for start in range(0, num_samples, chunk):
-                numbers = range(start, min(start + chunk, num_samples))
+            for start in range(first, end, chunk):
+                numbers = range(start, min(start + chunk, end))
                 x_0 = self.noise(seed, numbers) * self.initial_scale
                 cond = self._cond(labels[start : numbers.stop] if labels is not None else None)
                 x_1 = self.sampler.sample(field, x_0, cond)

@@ -7,7 +7,7 @@ needs none of that, so it never gets there: it is plain data, and this builder k
 
 import inspect
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -70,16 +70,18 @@ def _build(value: Any, where: str, allowed: Sequence[str]) -> Any:
         return built
     found = resolve(value["_target_"], allowed)
     assert found is not None
-    return _call(found, built, where or "top level")
+    return _call(found, built, where)
 
 
 def _call(found: type, settings: dict[str, Any], where: str) -> Any:
     for key, only in _FIXED.items():
         if settings.pop(key, only) != only:
-            raise InputError(f"{where}: a stored config can have {key}={only} only")
+            raise InputError(f"{where or 'top level'}: a stored config can have {key}={only} only")
     deferred, args = settings.pop("_partial_", False), settings.pop("_args_", [])
     if not isinstance(deferred, bool) or not isinstance(args, list):
-        raise InputError(f"{where}: _partial_ must be true or false, and _args_ a list")
+        raise InputError(
+            f"{where or 'top level'}: _partial_ must be true or false, and _args_ a list"
+        )
     _check_arguments(found, args, settings, where, deferred)
     if deferred:
         return partial(found, *args, **settings)
@@ -87,7 +89,9 @@ def _call(found: type, settings: dict[str, Any], where: str) -> Any:
         return found(*args, **settings)
     except Exception as error:  # noqa: BLE001 - whatever a constructor says, the file is to blame
         line = " ".join(str(error).split())[:300] or type(error).__name__
-        raise InputError(f"the config cannot be built: {shorten(where)}: {line}") from error
+        raise InputError(
+            f"the config cannot be built: {shorten(where or found.__name__)}: {line}"
+        ) from error
 
 
 def _check_arguments(
@@ -100,14 +104,15 @@ def _check_arguments(
         given = bind(*args, **settings).arguments
     except (TypeError, ValueError) as error:
         raise InputError(
-            f"the config cannot be built: {shorten(where)}: {found.__name__}: {shorten(str(error))}"
+            f"the config cannot be built: {shorten(where or 'top level')}: {found.__name__}: "
+            f"{shorten(str(error))}"
         ) from None
     hints = _hints(found)
     for name, value in given.items():
         if name in hints and not _fits(value, hints[name]):
             raise InputError(
-                f"the config cannot be built: {shorten(where)}.{name} must be "
-                f"{_readable(hints[name])}, got {kind(value)} {shorten(repr(value), 40)}"
+                f"the config cannot be built: {shorten(f'{where}.{name}'.lstrip('.'))} must be "
+                f"{_readable(hints[name])}, got {_shown(value)}"
             )
 
 
@@ -142,14 +147,20 @@ def _fits(value: Any, hint: Any) -> bool:
     bare = origin or hint
     if not isinstance(bare, type):
         return True
-    if isinstance(value, list) and issubclass(tuple, bare):
-        return all(_fits(item, inner[0]) for item in value) if inner else True
-    if isinstance(value, list) and issubclass(bare, tuple):
-        return True
+    if isinstance(value, list) and bare in (list, tuple, Sequence, Iterable, Collection):
+        # A stored config knows lists only; a tuple of unlike entries is left to the constructor.
+        alike = len(inner) == 1 or (len(inner) == 2 and inner[1] is Ellipsis)
+        return not alike or all(_fits(item, inner[0]) for item in value)
     try:
         return isinstance(value, bare)
     except TypeError:
         return True
+
+
+def _shown(value: Any) -> str:
+    if value is None or not isinstance(value, str | int | float):
+        return kind(value)
+    return f"{kind(value)} {shorten(repr(value), 40)}"
 
 
 def _readable(hint: Any) -> str:

@@ -27,6 +27,7 @@ _END = struct.Struct("<4s4H2IH")
 _END64 = struct.Struct("<4sQ2H2I4Q")
 _LOCATOR64 = struct.Struct("<4sIQI")
 _DESCRIPTORS = (12, 16, 20, 24)
+_FLAGS = 0x0808  # sizes behind the record, names in UTF-8
 _CHUNK = 1 << 20
 
 
@@ -130,12 +131,13 @@ def _check_entry(entry: zipfile.ZipInfo) -> None:
     if any(not part.strip(".") for part in entry.filename.split("/")):
         raise DamageError(f"'{shown}' leaves the archive")
     kind = stat.S_IFMT(entry.external_attr >> 16)
-    if kind not in (0, stat.S_IFREG):
-        raise DamageError(f"record '{shown}' is a link or a device")
+    if kind not in (0, stat.S_IFREG) or entry.external_attr & 0xFFFF or entry.internal_attr:
+        # torch reads nothing into a tensor whose record is marked as a folder, and says nothing.
+        raise DamageError(f"record '{shown}' is a link, a folder or a device")
     if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size:
         raise DamageError(f"record '{shown}' is compressed")
-    if entry.flag_bits & 1:
-        raise DamageError(f"record '{shown}' is encrypted")
+    if entry.flag_bits & ~_FLAGS or entry.volume or entry.comment:
+        raise DamageError(f"record '{shown}' is encrypted, split or not of torch's making")
 
 
 def _data_start(file: BinaryIO, entry: zipfile.ZipInfo) -> int:

@@ -128,7 +128,7 @@ def _read(
             raise DamageError("it has no description or no weights")
         try:
             if not trust_code:
-                check_plain(content[KEY], "its description")
+                check_plain(content[KEY], "description")
             content = migrate(content)
             if not isinstance(content[KEY].get("pipeline"), Mapping):
                 raise DamageError("it describes no pipeline")

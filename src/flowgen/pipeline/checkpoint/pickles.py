@@ -63,7 +63,9 @@ def check_pickle(data: bytes, records: Mapping[str, Record]) -> None:
         DamageError: Naming what is not allowed; whatever ``pickle`` raises.
     """
     _scan(data)
-    _Reader(io.BytesIO(data), records).load()
+    found = _Reader(io.BytesIO(data), records).load()
+    if not isinstance(found, dict):
+        raise DamageError(f"it holds a {type(found).__name__}")
 
 
 def _scan(data: bytes) -> None:
@@ -77,8 +79,11 @@ def _scan(data: bytes) -> None:
             raise DamageError(f"a pickle of more than {MAX_INSTRUCTIONS} instructions")
         if not _INSTRUCTIONS.fullmatch(name):
             raise DamageError(f"pickle instruction {name} is not allowed")
+        if name == "PROTO" and argument != 2:
+            raise DamageError(f"a pickle of protocol {plain(argument, 20)}, torch writes 2")
         if name == "GLOBAL" and argument not in _NAMES:
-            raise DamageError(f"the file names '{plain(argument, 60)}', which is not allowed")
+            shown = plain(argument, 60).replace(" ", ".")
+            raise DamageError(f"its pickle names '{shown}', which is not allowed")
         if name in ("BINPUT", "LONG_BINPUT"):
             # The C unpickler makes room up to the index at once: 2^31 would take gigabytes.
             if int(argument or 0) > kept:
@@ -121,7 +126,7 @@ class _Reader(pickle.Unpickler):
         """Return the stand-in for a name."""
         found = _NAMES.get(f"{module} {name}")
         if found is None:
-            raise DamageError(f"the file names '{plain(module)}.{plain(name)}'")
+            raise DamageError(f"its pickle names '{plain(module)}.{plain(name)}'")
         return found
 
     def persistent_load(self, pid: Any) -> _Storage:

@@ -29,7 +29,7 @@ def verify(path: str | Path) -> None:
         if file.suffix == ".safetensors":
             read_tensors(file, stream)
         else:
-            _check_archive(stream)
+            _deserialised(stream, "meta")
 
 
 def read_training_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -46,12 +46,7 @@ def read_training_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     file = Path(path)
     with told_of(file), opened(file) as stream:
-        _check_archive(stream)
-        stream.seek(0)
-        found = torch.load(stream, map_location="cpu", weights_only=True)
-        if not isinstance(found, dict):
-            raise DamageError(f"it holds a {type(found).__name__}")
-        return found
+        return _deserialised(stream, "cpu")
 
 
 @contextmanager
@@ -75,9 +70,12 @@ def opened(file: Path) -> Iterator[BinaryIO]:
         yield stream
 
 
-def _check_archive(stream: BinaryIO) -> None:
+def _deserialised(stream: BinaryIO, device: str) -> dict[str, Any]:
+    """The content of an archive once all of it is checked; on ``meta`` no tensor takes memory."""
     found = records(stream)
     if "data.pkl" not in found:
         raise DamageError("the archive has no data.pkl")
     check_sums(stream, found)
     check_pickle(content(stream, found["data.pkl"]), found)
+    stream.seek(0)
+    return torch.load(stream, map_location=device, weights_only=True)
