@@ -221,9 +221,9 @@ class Checkpoints(Checkpoint):
         }
         # Later ones are of a future that a resumed run has left.
         past = sorted(each for each in found if each <= step)
+        newest = past[max(0, len(past) - self.keep_last) :]
         for each in found:
-            newest = each in past[len(past) - self.keep_last :]
-            if each > step or not (newest or self._kept(each)):
+            if each not in newest and not (each <= step and self._kept(each)):
                 found[each].unlink(missing_ok=True)
 
     def _better(self, trainer: Trainer) -> bool:

@@ -14,7 +14,8 @@ class Resume(Callback):
     """Restores a run before its first step, on every process from the content of the first.
 
     Args:
-        content: Of a training checkpoint; None on processes other than the first.
+        content: Of a training checkpoint, on the first process; None there leaves a new run as it
+            is.
         batches: The endless stream that training will read.
     """
 
@@ -25,5 +26,7 @@ class Resume(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restore, then let go of the content."""
         del pl_module
-        restore(self.content or {}, trainer, Processes(trainer), self.batches)
+        content = Processes(trainer).from_first(self.content)
+        if content is not None:
+            restore(content, trainer, self.batches)
         self.content = None

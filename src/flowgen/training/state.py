@@ -52,21 +52,17 @@ def capture(trainer: Trainer, processes: Processes) -> dict[str, Any]:
     return content
 
 
-def restore(
-    content: Mapping[str, Any], trainer: Trainer, processes: Processes, batches: Batches
-) -> None:
+def restore(content: Mapping[str, Any], trainer: Trainer, batches: Batches) -> None:
     """Put trainer, module and data where they were when ``content`` was captured.
 
     Args:
-        content: Of a checkpoint; for several processes that of the first one is taken.
+        content: Of a checkpoint, the same on every process.
         trainer: With its optimisers set up, before its first step.
-        processes: Of the run.
         batches: The endless stream that training will read.
 
     Raises:
         InputError: If the checkpoint holds weights only, or does not fit this run.
     """
-    content = processes.from_first(content)
     module = _module(trainer)
     state = content.get(STATE)
     if not isinstance(state, Mapping):
@@ -95,7 +91,7 @@ def restore(
         if name in state["parts"]:
             part.load_state_dict(state["parts"][name])
     _set_steps(trainer, content["global_step"])
-    _restore_own(module, state["processes"], processes.count, trainer.global_rank)
+    _restore_own(module, state["processes"], trainer.world_size, trainer.global_rank)
     batches.start = module.batches_seen
 
 
