@@ -1,7 +1,12 @@
 """Files that describe themselves: round trips, and everything that cannot be trusted is refused."""
 
 import json
+import os
 import pickle
+import random
+import stat
+from collections import Counter, OrderedDict
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +15,7 @@ from safetensors.torch import save_file
 import flowgen
 from flowgen.core import InputError
 from flowgen.pipeline import atomic, description, find, load, pick_device, save
-from flowgen.pipeline.checkpoint import KEY
+from flowgen.pipeline.checkpoint import KEY, read_training_checkpoint, verify
 from small import built, image_config, vector_config
 
 
@@ -177,3 +182,103 @@ def test_devices():
     with pytest.raises(InputError, match="device 'cuda:99' is not available") as caught:
         pick_device("cuda:99")
     assert "\n" not in str(caught.value)
+
+
+def test_new_files_have_the_permissions_of_any_new_file(tmp_path):
+    before = os.umask(0o027)
+    try:
+        with atomic(tmp_path / "a.txt") as temporary:
+            temporary.write_text("x")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == 0o640
+
+
+def test_file_and_folder_are_flushed_before_and_after_the_rename(tmp_path, monkeypatch):
+    done = []
+    fsync, replace = os.fsync, Path.replace
+
+    def recorded_fsync(handle):
+        done.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
+        fsync(handle)
+
+    def recorded_replace(self, target):
+        done.append("rename")
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", recorded_fsync)
+    monkeypatch.setattr(Path, "replace", recorded_replace)
+    with atomic(tmp_path / "a.txt") as temporary:
+        temporary.write_text("x")
+    assert done == ["file", "rename", "folder"]
+
+
+def test_differences_are_told_by_name_and_only_a_few(tmp_path):
+    pipeline = built(vector_config())
+    file = tmp_path / "x.ckpt"
+    checkpoint(file, pipeline)
+    content = torch.load(file, weights_only=True)
+    names = [k for k in content["state_dict"] if k.startswith("pipeline.field.")]
+    content["state_dict"][names[0]] = torch.zeros(3)
+    torch.save(content, file)
+    own = names[0].removeprefix("pipeline.field.")
+    with pytest.raises(InputError, match=rf"do not fit their config: {own} is \(3,\), not \("):
+        load(file, weights="raw")
+    for name in names[1:]:
+        content["state_dict"][name + "x"] = content["state_dict"].pop(name)
+    torch.save(content, file)
+    with pytest.raises(InputError, match="and [0-9]+ more$") as caught:
+        load(file, weights="raw")
+    assert len(str(caught.value)) < 600
+
+
+def test_weights_of_another_precision_are_read(tmp_path):
+    pipeline = built(vector_config())
+    file = tmp_path / "x.ckpt"
+    expected = pipeline.sample(3)
+    checkpoint(file, pipeline.double())
+    assert torch.allclose(load(file, weights="raw").sample(3), expected, atol=1e-5)
+
+
+def test_the_other_set_of_weights_is_suggested(tmp_path):
+    file = checkpoint(tmp_path / "x.ckpt", built(vector_config()))
+    with pytest.raises(InputError, match=r"holds no 'ema' weights; try weights=raw$"):
+        load(file)
+
+
+def test_reading_returns_all_that_was_written(tmp_path):
+    file = tmp_path / "x.ckpt"
+    parameter = torch.nn.Parameter(torch.randn(2, 3))
+    shared = torch.arange(12.0)
+    written = {
+        "numbers": [1, -2, 3.5, 2**40, -(2**70), True, None],
+        "texts": ("\u00e9", "", {"a": {"b": ()}}),
+        "bytes": b"\x00\xff",
+        "counter": Counter({3: 1}),
+        "ordered": OrderedDict(a=1),
+        "parameter": parameter,
+        "views": [shared[2:8:2], shared.reshape(3, 4).T, torch.tensor(7), torch.empty(0, 3)],
+        "kinds": [torch.ones(2, dtype=kind) for kind in (torch.bfloat16, torch.int64, torch.bool)],
+        "random": torch.get_rng_state(),
+        "python": random.Random(0).getstate(),
+    }
+    torch.save(written, file)
+    verify(file)
+    read = read_training_checkpoint(file)
+    assert read.keys() == written.keys()
+    for name in ("numbers", "texts", "bytes", "counter", "ordered", "python"):
+        assert read[name] == written[name]
+    assert isinstance(read["parameter"], torch.nn.Parameter)
+    for name in ("views", "kinds"):
+        for one, other in zip(read[name], written[name], strict=True):
+            assert one.dtype == other.dtype
+            assert torch.equal(one, other)
+    assert torch.equal(read["random"], written["random"])
+
+
+def test_a_pipeline_of_parts_that_do_not_agree_is_refused(tmp_path):
+    config = vector_config()
+    config["source"] = {"_target_": "flowgen.data.Gaussian", "shape": [3]}
+    file = checkpoint(tmp_path / "x.ckpt", built(vector_config()), pipeline=config)
+    with pytest.raises(InputError, match=r"source has shape \(3,\), the network \(2,\)"):
+        load(file, weights="raw")

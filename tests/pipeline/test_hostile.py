@@ -14,7 +14,7 @@ from flowgen.core import InputError
 from flowgen.pipeline import load, save
 from flowgen.pipeline.checkpoint import read_training_checkpoint, verify
 from flowgen.pipeline.stored import stored_data
-from forged import checkpoint
+from forged import checkpoint, tensor
 from hostile import CORPUS
 from hostile_archives import ARCHIVES
 from hostile_headers import HEADERS
@@ -140,3 +140,31 @@ def test_a_stored_data_set_is_built_and_never_downloaded(tmp_path):
 def test_other_stored_data_is_refused(config, said):
     with pytest.raises(InputError, match=re.escape(said)):
         stored_data(config)
+
+
+@pytest.mark.parametrize(
+    ("shape", "fits"),
+    [
+        ({"size": (4,)}, True),
+        ({"size": (5,)}, False),
+        ({"size": (2, 2), "stride": (2, 1)}, True),
+        ({"size": (2, 2), "stride": (3, 1)}, False),
+        ({"size": (3,), "offset": 1}, True),
+        ({"size": (3,), "offset": 2}, False),
+        ({"size": (0, 9), "stride": (9, 1), "offset": 4}, True),
+        ({"size": (1 << 20,), "stride": (0,)}, True),
+        ({"size": ((1 << 20) + 1,), "stride": (0,)}, False),
+        ({"size": (2, 2)}, None),
+        ({"size": (4,), "numel": 3}, None),
+        ({"size": (4,), "kind": "DoubleStorage"}, None),
+    ],
+)
+def test_bounds_of_tensors_are_exact(shape, fits, tmp_path):
+    tensor(tmp_path / "a.ckpt", **shape)
+    said = {
+        True: "it holds a _Tensor",
+        False: "reaches beyond its storage",
+        None: "a (tensor|storage)",
+    }
+    with pytest.raises(InputError, match=said[fits]):
+        verify(tmp_path / "a.ckpt")

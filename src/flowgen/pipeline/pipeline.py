@@ -13,7 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flowgen.core import Condition, InputError, Source, VelocityField, generator_for, per_sample
+from flowgen.core import (
+    Condition,
+    InputError,
+    Source,
+    VelocityField,
+    generator_for,
+    in_chunks,
+    per_sample,
+)
 from flowgen.data import Codec
 from flowgen.integrators import Counted, Sampler
 from flowgen.models import ClassifierFree, Guidance, LabelConditioner, PredictionField
@@ -135,7 +143,7 @@ class Pipeline(nn.Module):
             label: One label for all, or a list that is repeated in order; None takes every class
                 in turn. Only for conditional models.
             seed: Same seed, same samples, whatever ``chunk`` is.
-            chunk: How many are integrated at once.
+            chunk: How many are integrated at once; halved with a warning where memory runs out.
             decode: Return data space (images: uint8 ``(n, c, h, w)``); else model space.
             first: Number of the first sample: a large set can be drawn in parts, by several
                 processes, and labels that take turns go on where they were.
@@ -177,12 +185,15 @@ class Pipeline(nn.Module):
         labels = self.labels(end, label)
         field = self.velocity()
         with _eval_mode(self.field):
-            for start in range(first, end, chunk):
-                numbers = range(start, min(start + chunk, end))
+
+            def draw(places: Sequence[int]) -> Tensor:
+                numbers = range(first + places[0], first + places[-1] + 1)
                 x_0 = self.noise(seed, numbers) * self.initial_scale
-                cond = self._cond(labels[start : numbers.stop] if labels is not None else None)
+                cond = None if labels is None else self._cond(labels[numbers[0] : numbers.stop])
                 x_1 = self.sampler.sample(field, x_0, cond)
-                yield (self.codec.decode(x_1) if decode else x_1).cpu()
+                return (self.codec.decode(x_1) if decode else x_1).cpu()
+
+            yield from in_chunks(draw, num_samples, chunk)
 
     def noise(self, seed: int, numbers: Sequence[int]) -> Tensor:
         """Return the source samples of the given global numbers, on the model's device."""

@@ -6,7 +6,7 @@ checked against its checksum, neither is ever unpickled beyond tensors and plain
 weights must fit exactly.
 """
 
-from flowgen.pipeline.checkpoint.description import (
+from flowgen.pipeline.checkpoint.layout import (
     FORMAT,
     KEY,
     LAST,

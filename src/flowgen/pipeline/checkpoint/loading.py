@@ -13,7 +13,7 @@ from flowgen.integrators import Sampler
 from flowgen.models import LabelConditioner, PredictionField
 from flowgen.pipeline.allowed import check_plain
 from flowgen.pipeline.build import build
-from flowgen.pipeline.checkpoint.description import KEY, LAST, PREFIXES, STATE, about, description
+from flowgen.pipeline.checkpoint.layout import KEY, LAST, PREFIXES, STATE, about, description
 from flowgen.pipeline.checkpoint.migrations import NewerFormatError, migrate
 from flowgen.pipeline.checkpoint.problems import DamageError, plain, told_of
 from flowgen.pipeline.checkpoint.reading import opened, read_training_checkpoint

@@ -14,7 +14,7 @@ Format 2
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from flowgen.pipeline.checkpoint.description import FORMAT, KEY, STATE, clean_names
+from flowgen.pipeline.checkpoint.layout import FORMAT, KEY, STATE, clean_names
 from flowgen.pipeline.checkpoint.problems import DamageError, plain
 
 Content = dict[str, Any]

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 from torch import Tensor, uint8
 
-from flowgen.pipeline.checkpoint.description import KEY
+from flowgen.pipeline.checkpoint.layout import KEY
 from flowgen.pipeline.checkpoint.problems import DamageError, plain
 
 DIGEST = "flowgen_sha256"

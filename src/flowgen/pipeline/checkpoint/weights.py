@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from flowgen.core import InputError
-from flowgen.pipeline.checkpoint.description import PREFIXES, clean_name
+from flowgen.pipeline.checkpoint.layout import PREFIXES, clean_name
 from flowgen.pipeline.checkpoint.problems import DamageError, plain
 
 _SHOWN = 3
