@@ -1,7 +1,7 @@
 """``flowgen evaluate``: measure a checkpoint, and say how each number was made."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,9 @@ def run(cfg: DictConfig) -> Path:
     Raises:
         InputError: If the checkpoint, the data or a setting cannot be used.
     """
-    from tqdm import tqdm
-
-    from flowgen.cli.measures import Evaluation, measures_for
     from flowgen.cli.restore import home, restore
     from flowgen.core import InputError
+    from flowgen.evaluation import Setting, figures_text, measured, protocol
     from flowgen.pipeline import atomic
 
     out = Path(cfg.out).expanduser() if cfg.out else home(cfg.checkpoint) / "evaluation.json"
@@ -33,26 +31,42 @@ def run(cfg: DictConfig) -> Path:
     data = data_of(cfg, pipeline.about)
     if tuple(data.shape) != pipeline.shape:
         raise InputError(f"the data has shape {tuple(data.shape)}, the model {pipeline.shape}")
-    evaluation = Evaluation(
-        pipeline,
-        data,
-        num_samples=cfg.num_samples,
-        seed=cfg.seed,
-        chunk=cfg.chunk,
-        extractor=cfg.extractor,
-        path_steps=cfg.path_steps,
-        path_samples=cfg.path_samples,
-    )
-    figures: dict[str, Any] = {}
-    for name, measure in tqdm(measures_for(evaluation).items(), desc="evaluating", leave=False):
-        figures[name] = measure(evaluation)
-    result = {"figures": figures, "protocol": protocol(cfg, evaluation)}
+    setting = Setting(pipeline, data, cfg.num_samples, cfg.seed, cfg.chunk)
+    measures = chosen(cfg, setting)
+    figures = measured(measures, setting)
+    about = {"checkpoint": str(cfg.checkpoint), "weights": cfg.weights, **protocol(setting)}
+    result = {"figures": figures, "protocol": about}
     with atomic(out) as temporary:
         temporary.write_text(json.dumps(result, indent=2) + "\n")
-    say(table(figures))
-    say("\n".join(f"  {key}: {value}" for key, value in result["protocol"].items()))
+    say(figures_text(figures))
+    say("\n".join(f"  {key}: {value}" for key, value in about.items()))
     say(f"written: {out}")
     return out
+
+
+def chosen(cfg: DictConfig, setting: Any) -> list[Any]:
+    """Return the measures that the user names, else those of ``default`` that fit.
+
+    Raises:
+        InputError: If a name is unknown, a measure rejects its settings or a named one does not
+            fit.
+    """
+    from flowgen.cli.assemble import make
+    from flowgen.core import InputError
+    from flowgen.evaluation import fitting
+
+    named: Sequence[str] | None = cfg.measures
+    for name in named or ():
+        if name not in cfg.measure:
+            raise InputError(f"measures: there is no '{name}'; there are {', '.join(cfg.measure)}")
+    names = cfg.default_measures if named is None else named
+    made = {name: make(cfg.measure[name], f"measure.{name}") for name in names}
+    if named is None:
+        return fitting(list(made.values()), setting)
+    for name, measure in made.items():
+        if reason := measure.unfit(setting):
+            raise InputError(f"measures: '{name}' does not fit: {reason}")
+    return list(made.values())
 
 
 def data_of(cfg: DictConfig, about: Mapping[str, Any]) -> Any:
@@ -73,36 +87,3 @@ def data_of(cfg: DictConfig, about: Mapping[str, Any]) -> Any:
     if cfg.trust_code:
         return data_set(DictConfig(about["data"]), LOADER_KEYS)
     return stored_data(about["data"], LOADER_KEYS)
-
-
-def protocol(cfg: DictConfig, evaluation: Any) -> dict[str, Any]:
-    """Return what must be known to measure the same figures again."""
-    from flowgen import __version__
-    from flowgen.pipeline.pipeline import CONVENTIONS
-
-    sampler = evaluation.pipeline.sampler
-    return {
-        "checkpoint": str(cfg.checkpoint),
-        "step": evaluation.pipeline.about.get("step"),
-        "weights": cfg.weights,
-        "data": evaluation.data.name,
-        "samples": cfg.num_samples,
-        "seed": cfg.seed,
-        "sampler": type(sampler.stepper).__name__.lower(),
-        "grid": type(sampler.grid).__name__.lower(),
-        "steps": sampler.num_steps,
-        "evaluations_per_sample": evaluation.pipeline.nfe(),
-        "guidance": f"{evaluation.pipeline.guidance} ({CONVENTIONS['guidance']})",
-        "flowgen": __version__,
-    }
-
-
-def table(figures: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the figures as aligned lines: measure, name, value; reals as four digits."""
-    lines = []
-    for group, values in figures.items():
-        lines.append(group)
-        for name, value in values.items():
-            shown = f"{value:.4g}" if isinstance(value, float) else str(value)
-            lines.append(f"  {name:<28} {shown}")
-    return "\n".join(lines)

@@ -1,1 +1,42 @@
 """Evaluation: what is measured of a pipeline, with the protocol that made each number."""
+
+from flowgen.evaluation.chunks import Chunks
+from flowgen.evaluation.discrepancy import Discrepancy
+from flowgen.evaluation.extractors import extractor_for
+from flowgen.evaluation.features import Features, FeatureSettings
+from flowgen.evaluation.image_distances import ImageDistance
+from flowgen.evaluation.labels import LabelAgreement
+from flowgen.evaluation.measure import Figures, Measure, Once, Running, fitting, measured, numbers
+from flowgen.evaluation.neighbours import Neighbours
+from flowgen.evaluation.paths import Paths
+from flowgen.evaluation.protocol import protocol
+from flowgen.evaluation.setting import Drawn, Setting
+from flowgen.evaluation.shards import Shards
+from flowgen.evaluation.tables import figures_text, rows_text
+from flowgen.evaluation.transport import Transport
+
+__all__ = [
+    "Chunks",
+    "Discrepancy",
+    "Drawn",
+    "FeatureSettings",
+    "Features",
+    "Figures",
+    "ImageDistance",
+    "LabelAgreement",
+    "Measure",
+    "Neighbours",
+    "Once",
+    "Paths",
+    "Running",
+    "Setting",
+    "Shards",
+    "Transport",
+    "extractor_for",
+    "figures_text",
+    "fitting",
+    "measured",
+    "numbers",
+    "protocol",
+    "rows_text",
+]

@@ -86,7 +86,8 @@ class LabelClassifier:
         if classifier is None:
             from sklearn.svm import SVC
 
-            classifier = SVC(kernel="rbf", gamma="scale")
+            # A seed of its own: without one it draws from numpy's global generator.
+            classifier = SVC(kernel="rbf", gamma="scale", random_state=0)
         if len(images) > max_images:
             order = torch.randperm(len(images), generator=generator_for(seed))
             images, labels = images[order[:max_images]], labels[order[:max_images]]
@@ -137,8 +138,13 @@ class LabelClassifier:
             num_samples=len(samples),
             num_held_out=len(held_out),
             num_training=self.num_training,
-            classifier=f"{self._classifier!r} on standardised pixels",
+            classifier=self.description,
         )
+
+    @property
+    def description(self) -> str:
+        """What it is, in words."""
+        return f"{self._classifier!r} on standardised pixels"
 
     def _rows(self, images: Tensor) -> np.ndarray:
         """Return standardised pixels, float64 ``(n, d)``."""

@@ -11,6 +11,8 @@ number of samples, and the distance of two sets of real data of the same sizes b
 Source: Dowson and Landau 1982; Heusel et al. 2017, arXiv 1706.08500, for image features.
 """
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -94,12 +96,27 @@ class GaussianStatistics:
             return
         mean = rows.mean(dim=0)
         centred = rows - mean
-        total = self.count + len(rows)
-        shift = mean - self._mean
-        between = torch.outer(shift, shift) * (self.count * len(rows) / total)
-        self._scatter = self._scatter + centred.mT @ centred + between
-        self._mean = self._mean + shift * (len(rows) / total)
-        self.count = total
+        self._take(len(rows), mean, centred.mT @ centred)
+
+    @classmethod
+    def merged(cls, parts: "Sequence[GaussianStatistics]") -> "GaussianStatistics":
+        """Return the statistics of all features that disjoint ``parts`` have seen.
+
+        Raises:
+            InputError: If there are no parts, or they have features of different lengths.
+        """
+        if not parts:
+            raise InputError("parts must hold at least one set of statistics")
+        whole = cls(parts[0].num_features)
+        for part in parts:
+            if part.num_features != whole.num_features:
+                raise InputError(
+                    f"parts must have features of one length, got {part.num_features} beside "
+                    f"{whole.num_features}"
+                )
+            if part.count:
+                whole._take(part.count, part._mean, part._scatter)
+        return whole
 
     @property
     def mean(self) -> Float[Tensor, " d"]:
@@ -122,6 +139,14 @@ class GaussianStatistics:
         if self.count < 2:
             raise InputError(f"a covariance needs at least 2 samples, got {self.count}")
         return self._scatter / (self.count - 1)
+
+    def _take(self, count: int, mean: Tensor, scatter: Tensor) -> None:
+        total = self.count + count
+        shift = mean - self._mean
+        between = torch.outer(shift, shift) * (self.count * count / total)
+        self._scatter = self._scatter + scatter + between
+        self._mean = self._mean + shift * (count / total)
+        self.count = total
 
     def distance(self, other: "GaussianStatistics") -> float:
         """Return the Frechet distance to ``other``."""
