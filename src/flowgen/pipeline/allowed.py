@@ -66,7 +66,7 @@ def resolve(name: str, allowed: Sequence[str] = PIPELINE) -> type | None:
         ).get(last)
     except (ImportError, KeyError):
         return None
-    if isinstance(found, type) and found.__name__ == last and _inside(found.__module__, allowed):
+    if isinstance(found, type) and _inside(found.__module__, allowed):
         return found
     return None
 
@@ -81,7 +81,7 @@ def check_plain(config: Any, where: str = "") -> None:
     Raises:
         InputError: Naming the first place that is too deep, too long or no plain value.
     """
-    for count, (place, value, depth) in enumerate(_walk(config, where, 0)):
+    for count, (place, value, depth) in enumerate(_walk(config, where)):
         if count > MAX_VALUES or depth > MAX_DEPTH:
             raise InputError(
                 f"{shorten(where or 'the config')}: more than {MAX_VALUES} values or "
@@ -98,7 +98,7 @@ def check_targets(config: Any, allowed: Sequence[str] = PIPELINE) -> None:
         InputError: Naming the place and what is not allowed there.
     """
     check_plain(config)
-    for place, value, _ in _walk(config, "", 0):
+    for place, value, _ in _walk(config, ""):
         if not isinstance(value, Mapping) or "_target_" not in value:
             continue
         name = value["_target_"]
@@ -129,18 +129,22 @@ def _inside(module: str, allowed: Sequence[str]) -> bool:
     return any(module == package or module.startswith(f"{package}.") for package in allowed)
 
 
-def _walk(value: Any, where: str, depth: int) -> Iterator[tuple[str, Any, int]]:
-    """Yield ``(place, value, depth)``; goes no deeper than one level beyond what is allowed."""
-    yield where, value, depth
-    if depth > MAX_DEPTH:
-        return
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            place = f"{where}.{key}" if where else str(key)
-            yield from _walk(item, place[:MAX_TEXT], depth + 1)
-    elif isinstance(value, list | tuple):
-        for i, item in enumerate(value):
-            yield from _walk(item, f"{where}[{i}]", depth + 1)
+def _walk(value: Any, where: str) -> Iterator[tuple[str, Any, int]]:
+    """Yield ``(place, value, depth)`` in order, parents first, one level beyond what is allowed."""
+    waiting = [(where, value, 0)]
+    while waiting:
+        place, value, depth = waiting.pop()
+        yield place, value, depth
+        if depth > MAX_DEPTH:
+            continue
+        if isinstance(value, Mapping):
+            front = f"{place}." if place else ""
+            inside = [(f"{front}{key}", item, depth + 1) for key, item in value.items()]
+        elif isinstance(value, list | tuple):
+            inside = [(f"{place}[{i}]", item, depth + 1) for i, item in enumerate(value)]
+        else:
+            continue
+        waiting += reversed(inside)
 
 
 def _problem(place: str, value: Any) -> str | None:
