@@ -4,12 +4,15 @@ import torch
 from flowgen.core import InputError
 from flowgen.integrators import (
     RK4,
+    AdamsBashforth,
     Adaptive,
     Counted,
     Euler,
     Explicit,
     Heun,
     Midpoint,
+    Ralston,
+    RK4ThreeEighths,
     Stepper,
     Uniform,
     integrate,
@@ -17,7 +20,9 @@ from flowgen.integrators import (
 )
 from oracles import MixtureOracle
 
-FIXED = [Euler(), Midpoint(), Heun(), RK4()]
+RUNGE_KUTTA = [Euler(), Midpoint(), Heun(), Ralston(), RK4(), RK4ThreeEighths()]
+MULTISTEP = [AdamsBashforth(2), AdamsBashforth(3), AdamsBashforth(4)]
+FIXED = [*RUNGE_KUTTA, *MULTISTEP]
 
 
 def oracle(shape=(2,)):
@@ -51,11 +56,20 @@ def test_steppers_fulfil_the_protocol(stepper):
     assert isinstance(stepper, Stepper)
 
 
-@pytest.mark.parametrize("stepper", FIXED, ids=repr)
+@pytest.mark.parametrize("stepper", RUNGE_KUTTA, ids=repr)
 def test_number_of_evaluations_is_exact(stepper):
     counted = Counted(oracle())
     integrate(stepper, counted, torch.randn(3, 2), Uniform()(7))
     assert counted.nfe == 7 * stepper.evaluations
+
+
+@pytest.mark.parametrize(("order", "more"), [(2, 0), (3, 2), (4, 6)])
+def test_multistep_methods_cost_one_evaluation_a_step_and_their_start(order, more):
+    counted = Counted(oracle())
+    for steps in (7, 4):
+        counted.nfe = 0
+        integrate(AdamsBashforth(order), counted, torch.randn(3, 2), Uniform()(steps))
+        assert counted.nfe == steps + more
 
 
 @pytest.mark.parametrize("stepper", FIXED, ids=repr)

@@ -13,23 +13,42 @@ from flowgen.integrators.grids import (
     Uniform,
 )
 from flowgen.integrators.integrate import integrate, trajectory
-from flowgen.integrators.runge_kutta import RK4, Euler, Heun, Midpoint, RungeKutta, Tableau
+from flowgen.integrators.multistep import AdamsBashforth
+from flowgen.integrators.noise import Noise
+from flowgen.integrators.runge_kutta import (
+    RK4,
+    Euler,
+    Heun,
+    Kutta3,
+    Midpoint,
+    Ralston,
+    RK4ThreeEighths,
+    RungeKutta,
+    Tableau,
+)
 from flowgen.integrators.sampler import Sampler
-from flowgen.integrators.stepper import Stepper, Time
+from flowgen.integrators.stepper import Begins, Leg, Stepper, Time
 
 __all__ = [
     "ADAPTIVE_METHODS",
+    "AdamsBashforth",
     "Adaptive",
+    "Begins",
     "Counted",
     "EDMRho",
     "Euler",
     "Explicit",
     "Grid",
     "Heun",
+    "Kutta3",
+    "Leg",
     "LogSNRUniform",
     "Midpoint",
+    "Noise",
     "Quadratic",
     "RK4",
+    "RK4ThreeEighths",
+    "Ralston",
     "RungeKutta",
     "Sampler",
     "Shifted",

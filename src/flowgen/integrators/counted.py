@@ -3,23 +3,29 @@
 from torch import Tensor
 
 from flowgen.core import Condition, VelocityField, domain_of
+from flowgen.integrators.stepper import breaks_of
+from flowgen.paths import AffinePath
 
 
 class Counted:
     """The same field, counting how often it is called.
 
     Args:
-        field: The velocity to forward to; its domain is forwarded too.
+        field: The velocity to forward to, with what it says of itself.
 
     Attributes:
         nfe: Number of function evaluations so far; a whole batch counts once.
         domain: Closed range of times of the field.
+        breaks: Times at which the field changes its form.
+        path: The path of the field, None where it does not say.
     """
 
     def __init__(self, field: VelocityField) -> None:
         self.field = field
         self.nfe = 0
         self.domain = domain_of(field)
+        self.breaks = breaks_of(field)
+        self.path: AffinePath | None = getattr(field, "path", None)
 
     def __call__(self, x: Tensor, t: Tensor, cond: Condition | None = None) -> Tensor:
         """Return the velocity ``(b, *d)`` at states ``x (b, *d)`` and times ``t (b,)``."""

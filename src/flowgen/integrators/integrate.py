@@ -3,17 +3,22 @@
 The grid decides direction and steps: increasing nodes go from source to data, decreasing ones
 from data to source. Nodes are used exactly as given, in float64; the field sees them in the dtype
 that the state is accumulated in (float32 at least).
+
+A field may say at which times it changes its form (``breaks``: the ends of an interval of
+guidance). Multistep methods forget there, and a step that ends at such a time sees the field as it
+is just before, since guidance acts at ``low <= t < high``.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from flowgen.core import Condition, InputError, VelocityField
-from flowgen.integrators.stepper import Stepper, accumulating
+from flowgen.integrators.noise import Noise
+from flowgen.integrators.stepper import Leg, Stepper, accumulating, begin, breaks_of
 
 
 def integrate(
@@ -22,6 +27,8 @@ def integrate(
     x: Float[Tensor, "b *d"],
     grid: Float[Tensor, " n"],
     cond: Condition | None = None,
+    *,
+    noise: Noise | None = None,
 ) -> Float[Tensor, "b *d"]:
     """Return the state at the last node of ``grid``, given ``x`` at the first.
 
@@ -31,14 +38,16 @@ def integrate(
         x: States ``(b, *d)`` at ``grid[0]``.
         grid: At least 2 times in ``[0, 1]``, strictly increasing or strictly decreasing.
         cond: Conditions of the rows.
+        noise: Random numbers of the rows, for a stochastic stepper.
 
     Returns:
         States ``(b, *d)`` at ``grid[-1]``, float32 at least.
 
     Raises:
-        InputError: If the grid is not as described or ``x`` has no batch axis.
+        InputError: If the grid is not as described, ``x`` has no batch axis, or the stepper needs
+            what is not there: random numbers, an affine path.
     """
-    for state in _states(stepper, field, x, grid, cond):
+    for state in _states(stepper, field, x, grid, cond, noise):
         x = state
     return x
 
@@ -49,6 +58,8 @@ def trajectory(
     x: Float[Tensor, "b *d"],
     grid: Float[Tensor, " n"],
     cond: Condition | None = None,
+    *,
+    noise: Noise | None = None,
 ) -> Float[Tensor, "n b *d"]:
     """Return the states at all nodes of ``grid``, the first being ``x`` itself.
 
@@ -57,7 +68,7 @@ def trajectory(
     Returns:
         States ``(n, b, *d)`` for a grid of ``n`` nodes.
     """
-    return torch.stack(list(_states(stepper, field, x, grid, cond)))
+    return torch.stack(list(_states(stepper, field, x, grid, cond, noise)))
 
 
 def check_grid(grid: Float[Tensor, " n"]) -> list[float]:
@@ -81,7 +92,12 @@ def check_grid(grid: Float[Tensor, " n"]) -> list[float]:
 
 
 def _states(
-    stepper: Stepper, field: VelocityField, x: Tensor, grid: Tensor, cond: Condition | None
+    stepper: Stepper,
+    field: VelocityField,
+    x: Tensor,
+    grid: Tensor,
+    cond: Condition | None,
+    noise: Noise | None,
 ) -> Iterator[Tensor]:
     """Yield the state at each node."""
     if x.ndim < 2:
@@ -89,6 +105,34 @@ def _states(
     nodes = check_grid(grid)
     x = accumulating(x)
     yield x
-    for s, t in zip(nodes[:-1], nodes[1:], strict=True):
-        x = stepper.step(field, x, s, t, cond)
-        yield x
+    breaks = breaks_of(field)
+    for part in _legs(nodes, breaks):
+        leg = Leg(tuple(part), len(nodes) - 1, final=part[-1] == nodes[-1], noise=noise)
+        fresh = begin(stepper, field, x, leg)
+        seen = _before(field, max(part), x.dtype) if max(part) in breaks else field
+        for s, t in zip(part[:-1], part[1:], strict=True):
+            x = fresh.step(seen, x, s, t, cond)
+            yield x
+
+
+def _legs(nodes: Sequence[float], breaks: Sequence[float]) -> Iterator[Sequence[float]]:
+    """Yield the stretches of the grid that end at the first nodes on or past each break."""
+    start = 0
+    for i in range(1, len(nodes) - 1):
+        low, high = sorted((nodes[i - 1], nodes[i]))
+        rising = nodes[i] > nodes[i - 1]
+        if any((low < at <= high) if rising else (low <= at < high) for at in breaks):
+            yield nodes[start : i + 1]
+            start = i
+    yield nodes[start:]
+
+
+def _before(field: VelocityField, end: float, dtype: torch.dtype) -> Callable[..., Tensor]:
+    """Return ``field`` with times limited to the last number before ``end``."""
+    edge = torch.tensor(end, dtype=dtype)
+    latest = float(torch.nextafter(edge, torch.zeros_like(edge)))
+
+    def seen(x: Tensor, t: Tensor, cond: Condition | None = None) -> Tensor:
+        return field(x, t.clamp(max=latest), cond)
+
+    return seen

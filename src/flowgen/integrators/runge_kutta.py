@@ -66,14 +66,19 @@ class RungeKutta:
         Returns:
             States ``(b, *d)`` at ``t``, float32 at least.
         """
-        x = accumulating(x)
+        return self.step_with_slope(field, accumulating(x), s, t, cond)[0]
+
+    def step_with_slope(
+        self, field: VelocityField, x: Tensor, s: Time, t: Time, cond: Condition | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the state at ``t`` and the velocity at the start, each ``(b, *d)``."""
         h = t - s
         stages: list[Tensor] = []
         for c, row in zip(self.tableau.nodes, self.tableau.matrix, strict=True):
             # s + h may miss t by a rounding error, and t may be the last time the field accepts
             time = t if c == 1 else s + c * h
             stages.append(evaluate(field, _advance(x, h, row, stages), time, cond))
-        return _advance(x, h, self.tableau.weights, stages)
+        return _advance(x, h, self.tableau.weights, stages), stages[0]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
@@ -111,10 +116,26 @@ class Heun(RungeKutta):
     tableau = Tableau((0.0, 1.0), ((), (1.0,)), (1 / 2, 1 / 2))
 
 
+class Ralston(RungeKutta):
+    """``x + h/4 (k_1 + 3 k_2)`` with ``k_2`` at two thirds: the smallest error bound of order 2."""
+
+    order = 2
+    evaluations = 2
+    tableau = Tableau((0.0, 2 / 3), ((), (2 / 3,)), (1 / 4, 3 / 4))
+
+
+class Kutta3(RungeKutta):
+    """``x + h/6 (k_1 + 4 k_2 + k_3)``: order 3, Simpson's rule on fields of time alone."""
+
+    order = 3
+    evaluations = 3
+    tableau = Tableau((0.0, 1 / 2, 1.0), ((), (1 / 2,), (-1.0, 2.0)), (1 / 6, 2 / 3, 1 / 6))
+
+
 class RK4(RungeKutta):
     """The classic method ``x + h/6 (k_1 + 2 k_2 + 2 k_3 + k_4)``: order 4.
 
-    Not torchdiffeq's ``rk4``, which is the 3/8 rule and differs in the digits.
+    Not torchdiffeq's ``rk4``, which is :class:`RK4ThreeEighths` and differs in the digits.
     """
 
     order = 4
@@ -123,4 +144,16 @@ class RK4(RungeKutta):
         (0.0, 1 / 2, 1 / 2, 1.0),
         ((), (1 / 2,), (0.0, 1 / 2), (0.0, 0.0, 1.0)),
         (1 / 6, 1 / 3, 1 / 3, 1 / 6),
+    )
+
+
+class RK4ThreeEighths(RungeKutta):
+    """Kutta's 3/8 rule ``x + h/8 (k_1 + 3 k_2 + 3 k_3 + k_4)``: order 4, torchdiffeq's ``rk4``."""
+
+    order = 4
+    evaluations = 4
+    tableau = Tableau(
+        (0.0, 1 / 3, 2 / 3, 1.0),
+        ((), (1 / 3,), (-1 / 3, 1.0), (1.0, -1.0, 1.0)),
+        (1 / 8, 3 / 8, 3 / 8, 1 / 8),
     )

@@ -7,9 +7,12 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from flowgen.core import Condition, InputError, VelocityField, domain_of
-from flowgen.integrators.grids import Grid, check_num_steps
+from flowgen.integrators.grids import Explicit, Grid, check_num_steps
 from flowgen.integrators.integrate import integrate
-from flowgen.integrators.stepper import Stepper
+from flowgen.integrators.noise import Noise
+from flowgen.integrators.stepper import Stepper, breaks_of, is_stochastic
+
+_SAME = 1e-6  # a node this close to a break of the field is that break
 
 
 @dataclass(frozen=True)
@@ -34,11 +37,18 @@ class Sampler:
         check_num_steps(self.num_steps)
         self.grid(self.num_steps)
 
+    @property
+    def stochastic(self) -> bool:
+        """Whether it draws random numbers on the way, and so needs a field whose score is known."""
+        return is_stochastic(self.stepper)
+
     def grid_for(self, field: VelocityField) -> Float64[Tensor, " nodes"]:
         """Return the nodes that ``field`` is integrated over, rising strictly.
 
         They are the nodes of the grid clamped to the domain of the field. Nodes that fall together
-        at an end of the domain count once, so there can be fewer steps than ``num_steps``.
+        at an end of the domain count once, so there can be fewer steps than ``num_steps``. Times at
+        which the field changes its form (the ends of an interval of guidance) are nodes as well, so
+        there can be more; explicit nodes stay as they are.
 
         Raises:
             InputError: If the domain is not a range inside ``[0, 1]``.
@@ -46,18 +56,49 @@ class Sampler:
         low, high = domain_of(field)
         if not 0 <= low < high <= 1:
             raise InputError(f"domain of the field must be a range in [0, 1], got ({low}, {high})")
-        return torch.unique(self.grid(self.num_steps).clamp(low, high))
+        nodes = torch.unique(self.grid(self.num_steps).clamp(low, high))
+        breaks = [at for at in breaks_of(field) if low < at < high]
+        if not breaks or isinstance(self.grid, Explicit):
+            return nodes
+        edges = torch.tensor(breaks, dtype=nodes.dtype)
+        apart = (nodes[:, None] - edges).abs().amin(dim=1) > _SAME
+        apart[0] = apart[-1] = True
+        return torch.unique(torch.cat([nodes[apart], edges]))
 
     def sample(
-        self, field: VelocityField, x_0: Float[Tensor, "b *d"], cond: Condition | None = None
+        self,
+        field: VelocityField,
+        x_0: Float[Tensor, "b *d"],
+        cond: Condition | None = None,
+        *,
+        noise: Noise | None = None,
     ) -> Float[Tensor, "b *d"]:
-        """Return data samples ``(b, *d)``: ``x_0 (b, *d)`` carried along ``field``."""
-        return integrate(self.stepper, field, x_0, self.grid_for(field), cond)
+        """Return data samples ``(b, *d)``: ``x_0 (b, *d)`` carried along ``field``.
+
+        Args:
+            field: The velocity.
+            x_0: Source samples ``(b, *d)``, times ``initial_scale`` of the field.
+            cond: Conditions of the rows.
+            noise: Random numbers of the rows, for a stochastic sampler.
+
+        Raises:
+            InputError: If the sampler needs what is not there: random numbers, an affine path.
+        """
+        return integrate(self.stepper, field, x_0, self.grid_for(field), cond, noise=noise)
 
     def encode(
         self, field: VelocityField, x_1: Float[Tensor, "b *d"], cond: Condition | None = None
     ) -> Float[Tensor, "b *d"]:
-        """Return the source points ``(b, *d)`` that flow to ``x_1 (b, *d)``: the ODE backwards."""
+        """Return the source points ``(b, *d)`` that flow to ``x_1 (b, *d)``: the ODE backwards.
+
+        Raises:
+            InputError: If the sampler is stochastic: there is no way back.
+        """
+        if self.stochastic:
+            raise InputError(
+                f"{self.stepper!r} draws noise on the way, which cannot be undone: encode with an "
+                "ODE sampler such as sampler=heun"
+            )
         return integrate(self.stepper, field, x_1, self.grid_for(field).flip(0), cond)
 
     def with_num_steps(self, num_steps: int) -> "Sampler":

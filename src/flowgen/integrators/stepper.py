@@ -4,8 +4,13 @@ A stepper carries a state ``x`` along ``dx/dt = v(x, t)`` from time ``s`` to tim
 runs from source to data, ``t < s`` runs backwards; the same formulas hold for both signs of the
 step ``h = t - s``. The state is accumulated in float32 at least, whatever precision the field
 answers in: rounding the sum of many small steps to half precision loses the steps.
+
+A stepper is a value that many trajectories share. One that remembers (former velocities, random
+numbers) is begun for each leg of a trajectory, which gives a fresh stepper for that leg alone. Legs
+end where the field changes its form, so history is never used across such a time.
 """
 
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -13,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from flowgen.core import Condition, InputError, VelocityField
+from flowgen.integrators.noise import Noise
 
 Time = float | Float[Tensor, ""]
 """One end of a step: a number or a 0-dim tensor, in ``[0, 1]``."""
@@ -20,10 +26,13 @@ Time = float | Float[Tensor, ""]
 
 @runtime_checkable
 class Stepper(Protocol):
-    """Carries a state over one step of an ODE.
+    """Carries a state over one step of an ODE or an SDE.
+
+    One that draws random numbers says ``stochastic = True``.
 
     Attributes:
-        order: Global order of accuracy: the error is ``O(h^order)`` on smooth fields.
+        order: Global order of accuracy: the error is ``O(h^order)`` on smooth fields; of moments
+            where the stepper is stochastic.
     """
 
     order: int
@@ -33,6 +42,47 @@ class Stepper(Protocol):
     ) -> Tensor:
         """Return the state ``(b, *d)`` at time ``t``, given ``x (b, *d)`` at time ``s``."""
         ...
+
+
+@dataclass(frozen=True)
+class Leg:
+    """A stretch of one trajectory in which the field keeps its form.
+
+    Args:
+        nodes: Times of its ends and of all steps between, strictly monotone.
+        num_steps: Steps of the whole trajectory.
+        final: Whether the trajectory ends with it.
+        noise: Random numbers for the rows of the batch; None where none were given.
+    """
+
+    nodes: tuple[float, ...]
+    num_steps: int
+    final: bool = True
+    noise: Noise | None = None
+
+
+@runtime_checkable
+class Begins(Protocol):
+    """A stepper that remembers, and so is begun anew for each leg."""
+
+    def begin(self, field: VelocityField, x: Tensor, leg: Leg) -> Stepper:
+        """Return a fresh stepper for one leg that starts from ``x (b, *d)``."""
+        ...
+
+
+def begin(stepper: Stepper, field: VelocityField, x: Tensor, leg: Leg) -> Stepper:
+    """Return the stepper to take along ``leg``: a fresh one if it remembers, else itself."""
+    return stepper.begin(field, x, leg) if isinstance(stepper, Begins) else stepper
+
+
+def is_stochastic(stepper: Stepper) -> bool:
+    """Return whether a stepper draws random numbers."""
+    return bool(getattr(stepper, "stochastic", False))
+
+
+def breaks_of(field: VelocityField) -> tuple[float, ...]:
+    """Return the times at which ``field`` says that it changes its form, e.g. edges of guidance."""
+    return tuple(getattr(field, "breaks", ()))
 
 
 def accumulating(x: Float[Tensor, "b *d"]) -> Float[Tensor, "b *d"]:
