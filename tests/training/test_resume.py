@@ -1,5 +1,6 @@
 """A run goes on exactly: in one process, with the parts of the library alone."""
 
+import csv
 import errno
 import os
 import signal
@@ -130,6 +131,15 @@ def assert_same(one, other, where=""):
         assert one == other, where
 
 
+def losses(folder):
+    """The columns that tell no time."""
+    with (folder / "metrics.csv").open() as file:
+        return [
+            {k: v for k, v in row.items() if not k.startswith("ms/") and "second" not in k}
+            for row in csv.DictReader(file)
+        ]
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
@@ -152,7 +162,7 @@ def test_a_stopped_run_ends_like_one_that_was_not(stop, num_workers, whole, tmp_
     train(tmp_path, content=last(tmp_path), num_workers=num_workers)
     for part in PARTS:
         assert_same(last(whole)[part], last(tmp_path)[part], part)
-    assert (whole / "metrics.csv").read_text() == (tmp_path / "metrics.csv").read_text()
+    assert losses(whole) == losses(tmp_path)
 
 
 def test_without_its_state_a_run_ends_elsewhere(whole, tmp_path):
@@ -160,14 +170,9 @@ def test_without_its_state_a_run_ends_elsewhere(whole, tmp_path):
     torch.manual_seed(0)
     with pytest.raises(StopRequested):
         train(tmp_path, Act(5, kill(signal.SIGTERM)))
-    breaks = {
-        "parts": {},
-        "batches": [dict(last(tmp_path)["training"]["processes"][0])],
-        "torch": [dict(last(tmp_path)["training"]["processes"][0])],
-    }
-    breaks["batches"][0]["module"] = breaks["batches"][0]["module"] | {"batches_seen": 4}
-    breaks["torch"][0]["torch"] = torch.Generator().manual_seed(5).get_state()
-    for name, broken in breaks.items():
+    own = last(tmp_path)["training"]["processes"][0]
+    earlier = own | {"module": own["module"] | {"batches_seen": 4}}
+    for name, broken in (("parts", {}), ("batches", [earlier])):
         content = last(tmp_path)
         key = "parts" if name == "parts" else "processes"
         content["training"] = content["training"] | {key: broken}
