@@ -19,10 +19,10 @@ class Fixed(Independent):
         return Pair(pair.x_1.sin(), pair.x_1)
 
 
-class Halfway:
+class Halfway(torch.nn.Module):
     """Regress the displacement at time one half: the same on any number of processes."""
 
-    def __call__(self, model, pair, *, step=0, generator=None):
+    def forward(self, model, pair, *, step=0, generator=None):
         t = torch.full((len(pair),), 0.5)
         x_t = 0.5 * (pair.x_0 + pair.x_1)
         error = model(x_t, t, pair.cond) - (pair.x_1 - pair.x_0)
@@ -41,7 +41,39 @@ class Share(torch.utils.data.IterableDataset):
             yield {"x_1": rows[rank::world]}
 
 
-def trained(tmp_path, micro_batch, **trainer):
+class BrokenOnOne(Halfway):
+    """As :class:`Halfway`, but the loss of the second process is infinite for its second batch.
+
+    The infinity is a constant, so that no gradient carries it to the other process.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, model, pair, *, step=0, generator=None):
+        import torch.distributed as dist
+
+        loss = super().forward(model, pair, step=step, generator=generator)
+        self.calls += 1
+        broken = dist.is_initialized() and dist.get_rank() == 1 and self.calls == 2
+        return Loss(loss.value + (math.inf if broken else 0.0), pair, loss.t)
+
+
+class SecondLeftOut(Halfway):
+    """As :class:`Halfway`, but nothing is learnt from the second batch, on any process."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, model, pair, *, step=0, generator=None):
+        loss = super().forward(model, pair, step=step, generator=generator)
+        self.calls += 1
+        return Loss(loss.value + (math.inf if self.calls == 2 else 0.0), pair, loss.t)
+
+
+def trained(tmp_path, micro_batch, objective=Halfway, **trainer):
     module = flow(
         vector_config(),
         coupling=Fixed(),
@@ -49,17 +81,16 @@ def trained(tmp_path, micro_batch, **trainer):
         clip=math.inf,
         optimizer=lambda p: torch.optim.SGD(p, lr=1e-3),
     )
-    module.objective = Halfway()
+    module.objective = objective()
     Trainer(
         accelerator="cpu",
-        max_steps=3,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         log_every_n_steps=1,
         default_root_dir=tmp_path,
-        **trainer,
+        **({"max_steps": 3} | trainer),
     ).fit(module, DataLoader(Share(), batch_size=None))
     return {name: value.clone() for name, value in module.state_dict().items()}
 
@@ -72,3 +103,12 @@ def test_two_processes_equal_one(tmp_path):
         together = trained(tmp_path, micro_batch, strategy="ddp_fork", devices=2)
         for name, value in alone.items():
             assert torch.allclose(value, together[name], atol=1e-6), name
+
+
+def test_processes_skip_a_step_together(tmp_path):
+    """Otherwise one of them would wait for ever, or go on with other weights."""
+    steps = {"max_steps": 2}
+    together = trained(tmp_path, None, BrokenOnOne, strategy="ddp_fork", devices=2, **steps)
+    expected = trained(tmp_path, None, SecondLeftOut, **steps)
+    for name, value in expected.items():
+        assert torch.allclose(value, together[name], atol=1e-6), name

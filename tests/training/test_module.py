@@ -47,8 +47,8 @@ def test_same_seed_same_weights_and_another_seed_others(tmp_path):
 def test_micro_batches_take_the_same_step_as_the_whole_batch(tmp_path):
     """With a loss that does not draw anything, the gradients must agree to rounding."""
 
-    class Deterministic:
-        def __call__(self, model, pair, *, step=0, generator=None):
+    class Deterministic(torch.nn.Module):
+        def forward(self, model, pair, *, step=0, generator=None):
             t = torch.linspace(0.1, 0.9, 12)[: len(pair)] * 0 + 0.5
             x_t = 0.5 * (pair.x_0 + pair.x_1)
             value = mean_over_dims((model(x_t, t, pair.cond) - (pair.x_1 - pair.x_0)) ** 2)
@@ -145,8 +145,8 @@ def test_logged_loss_is_the_mean_of_the_bins(tmp_path):
 def test_dropped_labels_become_null_at_the_rate_of_the_conditioner(tmp_path):
     seen = []
 
-    class Spy:
-        def __call__(self, model, pair, *, step=0, generator=None):
+    class Spy(torch.nn.Module):
+        def forward(self, model, pair, *, step=0, generator=None):
             seen.append(pair.cond["label"].clone())
             value = mean_over_dims(model(pair.x_1, torch.full((len(pair),), 0.5), pair.cond) ** 2)
             return Loss(value, pair, torch.full((len(pair),), 0.5))

@@ -1,6 +1,7 @@
 """From the composed config to the objects of a run."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -94,6 +95,8 @@ def module(cfg: DictConfig) -> FlowModule:
         clip=cfg.clip,
         micro_batch=cfg.micro_batch,
         seed=cfg.seed,
+        max_skipped=cfg.max_skipped,
+        nonfinite=None if cfg.run_dir is None else Path(cfg.run_dir) / "nonfinite",
     )
     try:
         # Lightning asks again; asking now tells a bad number before anything is written.

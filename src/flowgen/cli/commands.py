@@ -42,5 +42,12 @@ _REPORT = Command(
     module="flowgen.cli.report",
 )
 
-COMMANDS = {command.name: command for command in (_CONFIG, _DOCTOR, _REPORT)}
+_REPLAY = Command(
+    name="replay",
+    summary="repeat the batch that ended a run and show where it broke",
+    example="flowgen replay my_run/nonfinite/step_0000120.pt",
+    module="flowgen.cli.replay",
+)
+
+COMMANDS = {command.name: command for command in (_CONFIG, _DOCTOR, _REPORT, _REPLAY)}
 """Commands by name, in the order of the overview."""

@@ -1,8 +1,8 @@
 """One place that turns what went wrong into an exit code and a line.
 
-0 done, 1 a fault of flowgen (traceback), 2 bad input (one line), 130 interrupted, 141 the reader of
-the output went away. Libraries are looked up among the modules already loaded: what was never
-imported cannot have raised.
+0 done, 1 a fault of flowgen (traceback), 2 bad input (one line), 3 training failed (one line), 130
+interrupted, 141 the reader of the output went away. Libraries are looked up among the modules
+already loaded: what was never imported cannot have raised.
 """
 
 import os
@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable, Iterator
 
 _BAD_INPUT = 2
+_TRAINING_FAILED = 3
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141
 
@@ -47,6 +48,9 @@ def _interrupted() -> int:
 
 
 def _failed(error: Exception) -> int:
+    if isinstance(error, _loaded("flowgen.core.errors", "TrainingFailedError")):
+        sys.stderr.write(f"training failed: {_one_line(str(error))}\n")
+        return _TRAINING_FAILED
     message = message_for(error)
     if message is None:
         traceback.print_exception(type(error), error, error.__traceback__)

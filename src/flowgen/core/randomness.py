@@ -1,10 +1,11 @@
-"""Randomness through explicit generators only; never a global one.
+"""Randomness through explicit generators; global ones only where a network leaves no choice.
 
 Seeds of single samples are derived with numpy's ``SeedSequence``, so that streams of different
 samples are independent and a sample does not depend on the batch it is drawn in.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -36,3 +37,20 @@ def per_sample(
         Samples of shape ``(len(indices), *d)`` on the CPU.
     """
     return torch.cat([draw(generator_for(seed, index)) for index in indices])
+
+
+@contextmanager
+def network_randomness(*entropy: int, device: torch.device) -> Iterator[None]:
+    """Seed torch's global generators by ``entropy`` inside, and put them back afterwards.
+
+    The one use of the global generators: dropout inside a network knows no other. Streams are
+    independent of those of :func:`generator_for` with the same entropy.
+
+    Args:
+        entropy: Non-negative integers.
+        device: Where the network is.
+    """
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(generator_for(*entropy, 1).initial_seed())
+        yield

@@ -7,7 +7,7 @@ comparison can be made in any of these spaces: the optimum is the same, the weig
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from flowgen.core import InputError, Loss, Pair, VelocityField, domain_of, expand
 from flowgen.objectives.distances import Distance, Squared
@@ -16,7 +16,7 @@ from flowgen.objectives.weightings import Constant, Weighting
 from flowgen.paths import AffinePath, Prediction, Velocity, convert
 
 
-class FlowMatching:
+class FlowMatching(nn.Module):
     """The objective ``w(t) distance(prediction of the model - prediction of the pair)``.
 
     Args:
@@ -40,13 +40,14 @@ class FlowMatching:
         weighting: Weighting | None = None,
         distance: Distance | None = None,
     ) -> None:
+        super().__init__()
         self.path = path
         self.time_sampler: TimeSampler = Uniform() if time_sampler is None else time_sampler
         self.prediction: Prediction = Velocity() if prediction is None else prediction
         self.weighting: Weighting = Constant() if weighting is None else weighting
         self.distance: Distance = Squared() if distance is None else distance
 
-    def __call__(
+    def forward(
         self,
         model: VelocityField,
         pair: Pair,

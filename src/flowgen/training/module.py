@@ -7,8 +7,11 @@ generator seeded by ``(seed, batch, rank)``, so a step is the same whenever it i
 counted apart from steps: a step that is skipped has used up its batch.
 """
 
+import logging
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -19,11 +22,23 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from flowgen.core import Coupling, InputError, Loss, Objective, Pair, generator_for
+from flowgen.core import (
+    Coupling,
+    InputError,
+    Loss,
+    Objective,
+    Pair,
+    generator_for,
+    network_randomness,
+)
 from flowgen.pipeline import Pipeline, description
 from flowgen.pipeline.checkpoint import KEY, clean_names
 from flowgen.training.ema import EMA
+from flowgen.training.failure import fail
+from flowgen.training.finite import FiniteGuard
 from flowgen.training.loggers import resume_at
+from flowgen.training.micro_batches import chunks
+from flowgen.training.phases import Phases, clock_for
 from flowgen.training.time_bins import TimeBins
 
 
@@ -41,6 +56,8 @@ class FlowModule(LightningModule):
         micro_batch: Most rows that pass through the model at once, or None for all.
         seed: Of noise, times and dropout of conditions.
         num_bins: Time bins of the logged loss.
+        max_skipped: Steps in a row that may be skipped for a loss or gradient that is not finite.
+        nonfinite: Folder for the batch that ended the run; None keeps none.
 
     Raises:
         InputError: If the coupling would make the source depend on the condition.
@@ -59,6 +76,8 @@ class FlowModule(LightningModule):
         micro_batch: int | None = None,
         seed: int = 0,
         num_bins: int = 10,
+        max_skipped: int = 20,
+        nonfinite: str | Path | None = None,
     ) -> None:
         super().__init__()
         if pipeline.conditioner is not None and not coupling.condition_safe:
@@ -84,6 +103,11 @@ class FlowModule(LightningModule):
         self.num_bins = num_bins
         self.bins: TimeBins | None = None
         self.latest: dict[str, float | Tensor] = {}
+        self.stats: Mapping[str, float | Tensor] = {}
+        self.batch_size = 0
+        self.phases: Phases | None = None
+        self.guard = FiniteGuard(max_skipped)
+        self.nonfinite = None if nonfinite is None else Path(nonfinite)
         self.batches_seen = 0
         self.stepping = (
             False  # inside a step weights, optimiser and counters do not belong together
@@ -124,33 +148,74 @@ class FlowModule(LightningModule):
         return self.coupling(Pair(x_0, x_1, cond), generator=generator)
 
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
-        """Take one optimiser step on the share of the global batch that is this process's."""
+        """Take one optimiser step on the share of the global batch that is this process's.
+
+        A step whose loss or gradient is not finite is skipped: weights, average, optimiser and
+        schedule stay as they are, and only the batch is counted.
+
+        Raises:
+            TrainingFailedError: If too many steps in a row were skipped.
+        """
         del batch_idx
         self.stepping = True
+        if self.phases is None:
+            self.phases = Phases(clock_for(self.device))
+        phases = self.phases
+        phases.begin()
         step = self.global_step
-        number = self.batches_seen
-        generator = generator_for(self.seed, number, self.global_rank, device=self.device)
-        with torch.no_grad():
-            pair = self.pair(batch, generator)
         optimizer = cast("Optimizer", self.optimizers())
-        schedule = cast("LRScheduler", self.lr_schedulers())
-
         optimizer.zero_grad()
-        for chunk, last in _chunks(pair, self.micro_batch):
-            loss = self._loss(chunk, step, generator)
-            with self._synchronised(last):
-                self.manual_backward(loss.total() * (len(chunk) / len(pair)))
+        total = torch.zeros((), device=self.device)
+        for loss, share, last in self.passes(batch, phases):
+            with self._synchronised(last), phases.phase("backward"):
+                self.manual_backward(share)
             self._record(loss.detached())
-        norm = clip_grad_norm_(self.pipeline.field.parameters(), self.clip)
-        optimizer.step()
-        schedule.step()
-        self.ema.update(self.pipeline.field, step + 1)
-        self.latest = dict(pair.stats) | {"grad_norm": norm, "lr": schedule.get_last_lr()[0]}
-        every = self.trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue]
-        if (step + 1) % every == 0 or step + 1 == self.trainer.max_steps:
-            self._log()
-        self.batches_seen = number + 1
+            total = total + share.detach()
+        with phases.phase("optimizer"):
+            norm = clip_grad_norm_(self.pipeline.field.parameters(), self.clip)
+            taken = self.guard.takes(norm, total, self._over_all)
+            if taken:
+                self._update(optimizer, norm, step)
+        self.batches_seen += 1
+        phases.end()
+        if taken:
+            every = self.trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue]
+            if (step + 1) % every == 0 or step + 1 == self.trainer.max_steps:
+                self._log()
+        else:
+            self._tell_skipped(batch, step)
+        # Not before the row of the log is written: a signal may end the run right after this.
         self.stepping = False
+
+    def passes(
+        self, batch: Mapping[str, Tensor], phases: Phases
+    ) -> Iterator[tuple[Loss, Tensor, bool]]:
+        """Yield the loss of each micro-batch, its share of the batch's mean, and whether it ends.
+
+        All randomness follows from ``(seed, number of the batch, rank)``, that of the network's own
+        dropout included, so a batch can be repeated exactly.
+
+        Args:
+            batch: What the data gave, on the device of the module.
+            phases: Is told how long coupling and forward took.
+        """
+        entropy = (self.seed, self.batches_seen, self.global_rank)
+        generator = generator_for(*entropy, device=self.device)
+        with torch.no_grad(), phases.phase("coupling"):
+            pair = self.pair(batch, generator)
+        self.stats, self.batch_size = pair.stats, len(pair)
+        with network_randomness(*entropy, device=self.device):
+            for chunk, last in chunks(pair, self.micro_batch):
+                with phases.phase("forward"):
+                    loss = self._loss(chunk, self.global_step, generator)
+                    share = loss.total() * (len(chunk) / len(pair))
+                yield loss, share, last
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Start to wait for data once all callbacks are done."""
+        del outputs, batch, batch_idx
+        if self.phases is not None:
+            self.phases.rest()
 
     def on_train_start(self) -> None:
         """Tell the loggers where the run starts, so that a resumed curve has no step twice."""
@@ -169,11 +234,12 @@ class FlowModule(LightningModule):
     def training_state(self) -> dict[str, Any]:
         """Return what this process needs beside the ``state_dict`` to go on where it is."""
         sums = None if self.bins is None else self.bins.sums
-        return {"batches_seen": self.batches_seen, "bins": sums}
+        return {"batches_seen": self.batches_seen, "bins": sums, "guard": self.guard.state()}
 
     def load_training_state(self, state: Mapping[str, Any]) -> None:
         """Go on where :meth:`training_state` was taken."""
         self.batches_seen = int(state["batches_seen"])
+        self.guard.load(state["guard"])
         self.bins = None
         if state["bins"] is not None:
             self.bins = TimeBins(self.num_bins, self.device)
@@ -185,6 +251,29 @@ class FlowModule(LightningModule):
             cond = conditioner.drop(pair.cond, generator=generator)
             pair = Pair(pair.x_0, pair.x_1, cond, pair.weight)
         return self.objective(self.pipeline.field, pair, step=step, generator=generator)
+
+    def _update(self, optimizer: Optimizer, norm: Tensor, step: int) -> None:
+        schedule = cast("LRScheduler", self.lr_schedulers())
+        optimizer.step()
+        schedule.step()
+        self.ema.update(self.pipeline.field, step + 1)
+        self.latest = dict(self.stats) | {"grad_norm": norm, "lr": schedule.get_last_lr()[0]}
+
+    def _over_all(self, flag: Tensor) -> Tensor:
+        """Return the sum of a flag over all processes."""
+        if self.trainer.world_size == 1:
+            return flag
+        return self.trainer.strategy.reduce(flag, reduce_op="sum")  # pyright: ignore[reportReturnType]
+
+    def _tell_skipped(self, batch: Mapping[str, Tensor], step: int) -> None:
+        if self.guard.exhausted:
+            fail(self, batch, self.nonfinite)
+        if self.guard.in_a_row == 1:
+            logging.getLogger(__name__).warning(
+                "step %d skipped: its loss or gradient is not finite (%d skipped so far)",
+                step,
+                self.guard.skipped,
+            )
 
     def _synchronised(self, last: bool) -> AbstractContextManager[Any]:
         """Let processes exchange gradients only after the last micro-batch."""
@@ -201,30 +290,22 @@ class FlowModule(LightningModule):
         assert self.bins is not None
         self.bins.sums = self.trainer.strategy.reduce(self.bins.sums, reduce_op="sum")
         total, count = self.bins.sums.sum(dim=1).tolist()
-        metrics = {"loss": total / count}
+        metrics = {"loss": total / count if count else math.nan}
         metrics |= {name: float(value) for name, value in self.latest.items()}
         for i, mean in enumerate(self.bins.means().tolist()):
             metrics[f"loss/t{i / self.num_bins:.1f}"] = mean
+        metrics["skipped"] = self.guard.skipped
+        metrics |= self._speed()
         self.bins.reset()
         self.latest = {}
         self.trainer.callback_metrics["loss"] = torch.tensor(metrics["loss"])
         for logger in self.loggers:
             logger.log_metrics(metrics, step=self.global_step)
 
-
-def _chunks(pair: Pair, size: int | None) -> Iterator[tuple[Pair, bool]]:
-    """Yield ``(rows of pair, whether they are the last)``."""
-    if size is None or size >= len(pair):
-        yield pair, True
-        return
-    for start in range(0, len(pair), size):
-        rows = slice(start, start + size)
-        yield (
-            Pair(
-                pair.x_0[rows],
-                pair.x_1[rows],
-                None if pair.cond is None else {k: v[rows] for k, v in pair.cond.items()},
-                None if pair.weight is None else pair.weight[rows],
-            ),
-            start + size >= len(pair),
-        )
+    def _speed(self) -> dict[str, float]:
+        assert self.phases is not None
+        speed = self.phases.read()
+        steps = speed.pop("steps_per_second", None)
+        if steps is not None:
+            speed["samples_per_second"] = steps * self.batch_size * self.trainer.world_size
+        return speed

@@ -22,10 +22,12 @@ class TimeBins:
         self.sums = torch.zeros(2, num_bins, dtype=torch.float32, device=device)
 
     def add(self, loss: Loss) -> None:
-        """Add the rows of a detached loss."""
+        """Add the rows of a detached loss; those that are not finite are left out."""
         index = (loss.t * self.num_bins).long().clamp(0, self.num_bins - 1)
         value = loss.value.float()
-        self.sums.index_add_(1, index, torch.stack([value, torch.ones_like(value)]))
+        finite = value.isfinite()
+        value = torch.where(finite, value, torch.zeros_like(value))
+        self.sums.index_add_(1, index, torch.stack([value, finite.float()]))
 
     def means(self) -> Tensor:
         """Return the mean of each bin, shape ``(num_bins,)``; NaN where no time fell."""

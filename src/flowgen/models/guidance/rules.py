@@ -14,15 +14,11 @@ from flowgen.paths import guidance_scale_from_w
 
 @runtime_checkable
 class Guidance(Protocol):
-    """How sampling is guided.
-
-    Attributes:
-        uses_null: Whether the empty condition is evaluated, so that the model must know it.
-    """
+    """How sampling is guided."""
 
     @property
     def uses_null(self) -> bool:
-        """Whether the empty condition is evaluated."""
+        """Whether the empty condition is evaluated, so that the model must know it."""
         ...
 
     def __call__(self, field: VelocityField, null: Null | None) -> VelocityField:

@@ -1,0 +1,116 @@
+"""Where the time of a step goes: a stopwatch with named phases.
+
+On a CPU the phases are read off the wall clock. On CUDA work is only queued when a call returns, so
+events are put into the queue and their distances read when the log is due; the step never waits.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+
+
+@runtime_checkable
+class Clock(Protocol):
+    """Marks moments and tells the time between two of them."""
+
+    def mark(self) -> Any:
+        """Return a mark of this moment."""
+        ...
+
+    def seconds(self, start: Any, end: Any) -> float:
+        """Return the seconds between two marks."""
+        ...
+
+
+class WallClock:
+    """The time that passes."""
+
+    def mark(self) -> float:
+        """Return the time in seconds, from an arbitrary start."""
+        return time.perf_counter()
+
+    def seconds(self, start: float, end: float) -> float:
+        """Return the seconds between two marks."""
+        return end - start
+
+
+class CudaClock:
+    """The time that passes on a CUDA device; reading it waits for the work before the mark."""
+
+    def mark(self) -> torch.cuda.Event:
+        """Return an event in the queue of the current stream."""
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def seconds(self, start: torch.cuda.Event, end: torch.cuda.Event) -> float:
+        """Return the seconds between two events."""
+        end.synchronize()
+        return start.elapsed_time(end) / 1e3
+
+
+def clock_for(device: torch.device) -> Clock:
+    """Return the clock of a device."""
+    return CudaClock() if device.type == "cuda" else WallClock()
+
+
+class Phases:
+    """Adds up the time of named phases over steps.
+
+    Args:
+        clock: Of the device that does the work.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.steps = 0
+        self._spans: dict[str, list[tuple[Any, Any]]] = defaultdict(list)
+        self._waited = self._busy = 0.0
+        self._since = time.perf_counter()
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Add the time spent inside to ``name``."""
+        start = self.clock.mark()
+        yield
+        self._spans[name].append((start, self.clock.mark()))
+
+    def begin(self) -> None:
+        """Begin a step: what passed since the last :meth:`rest` was waiting for data."""
+        now = time.perf_counter()
+        self._waited += now - self._since
+        self._busy += now - self._since
+        self._since = now
+
+    def end(self) -> None:
+        """End a step."""
+        now = time.perf_counter()
+        self._busy += now - self._since
+        self._since = now
+        self.steps += 1
+
+    def rest(self) -> None:
+        """Leave out what passed since the step ended: pictures and checkpoints are no training."""
+        self._since = time.perf_counter()
+
+    def read(self) -> dict[str, float]:
+        """Return ``ms/<phase>`` of a step on average and ``steps_per_second``; start again.
+
+        Nothing if there was no step since the last time.
+        """
+        if self.steps == 0:
+            return {}
+        found = {
+            f"ms/{name}": 1e3 * sum(self.clock.seconds(*span) for span in spans) / self.steps
+            for name, spans in self._spans.items()
+        }
+        found["ms/data"] = 1e3 * self._waited / self.steps
+        found["steps_per_second"] = self.steps / max(self._busy, 1e-9)
+        self._spans.clear()
+        self._waited = self._busy = 0.0
+        self.steps = 0
+        return found
