@@ -52,7 +52,7 @@ def run(cfg: DictConfig) -> Path:
     from flowgen.cli.resume import Start, automatic, config_of_run, resumed
     from flowgen.cli.session import session
     from flowgen.core import InputError
-    from flowgen.training import Interruption, Resume
+    from flowgen.training import Evaluate, Interruption, Resume
 
     _quiet()
     overrides = _overrides()
@@ -95,6 +95,9 @@ def run(cfg: DictConfig) -> Path:
     loader = _loader(cfg, data, trainer)
     if cfg.checkpoint is not None and wanted is None:
         fill_weights(flow, cfg.checkpoint)
+    for callback in trainer.callbacks:
+        if isinstance(callback, Evaluate):
+            callback.use(data, flow.pipeline)
     flow.rehearse(data.train.__getitems__(list(range(min(2, len(data.train))))))
     if cfg.compile:
         flow.pipeline.field.network.compile()

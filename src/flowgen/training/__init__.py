@@ -2,6 +2,7 @@
 
 from flowgen.training.checkpoints import Checkpoints
 from flowgen.training.ema import EMA
+from flowgen.training.evaluate import Evaluate
 from flowgen.training.interruption import Interruption, StopRequested
 from flowgen.training.module import FlowModule
 from flowgen.training.progress import Progress
@@ -15,6 +16,7 @@ from flowgen.training.time_bins import TimeBins
 __all__ = [
     "EMA",
     "Checkpoints",
+    "Evaluate",
     "FlowModule",
     "Interruption",
     "Progress",
