@@ -185,7 +185,7 @@ def newest_checkpoint(folder: Path) -> Mapping[str, Any]:
             reasons.append(f"{path.name} holds no state to go on from")
         except NewerFormatError as error:
             raise InputError(f"{path} {error}") from error
-        except (InputError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             reasons.append(" ".join(str(error).split()))
     if not files:
         raise InputError(f"{folder} has no checkpoint to go on from: start a new run")
