@@ -11,7 +11,7 @@ from lightning.pytorch import Trainer
 from omegaconf import DictConfig, OmegaConf
 
 from flowgen.cli.console import say
-from flowgen.core import InputError
+from flowgen.core import InputError, TrainingFailedError
 from flowgen.pipeline import atomic
 from flowgen.pipeline.checkpoint import LAST
 from flowgen.training import Report, RunRecord, StopRequested
@@ -48,10 +48,8 @@ def session(
         raise SystemExit(128 + stop.signum) from None
     except BaseException as error:
         if record is not None:
-            at_once = isinstance(error, KeyboardInterrupt | SystemExit)
-            status = "interrupted" if at_once else getattr(error, "status", "failed")
             reason = " ".join(str(error).split())[:500]
-            record.end(status, trainer.global_step, reason or type(error).__name__)
+            record.end(_status(error), trainer.global_step, reason or type(error).__name__)
         raise
     else:
         if record is not None:
@@ -66,6 +64,12 @@ def _last_report(trainer: Trainer) -> None:
     for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
         if isinstance(callback, Report):
             callback.finish()
+
+
+def _status(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt | SystemExit):
+        return "interrupted"
+    return "stopped" if isinstance(error, TrainingFailedError) else "failed"
 
 
 def _open(
