@@ -57,7 +57,7 @@ CONFIGS = (
     ),
     Case(
         "target_hidden.ckpt",
-        "the same where nothing is built (_recursive_: false)",
+        "the same where nothing is built (`_recursive_: false`)",
         lambda p, m: _target(
             p,
             "flowgen.data.Gaussian",
@@ -77,7 +77,7 @@ CONFIGS = (
     ),
     Case(
         "target_dunder.ckpt",
-        "__class__ of an allowed package",
+        "`__class__` of an allowed package",
         lambda p, m: _target(p, "flowgen.models.__class__"),
     ),
     Case(

@@ -56,7 +56,7 @@ PICKLES = (
     ),
     Case(
         "dynamo.ckpt",
-        "name out of torch._dynamo",
+        "name out of `torch._dynamo`",
         lambda p, m: named(p, "torch._dynamo.decorators", "_DimRange"),
     ),
     Case("jit.ckpt", "name out of torch.jit", lambda p, m: named(p, "torch.jit", "load")),
