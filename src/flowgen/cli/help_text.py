@@ -82,6 +82,7 @@ see the config:
   flowgen {verb.name} --cfg job [--resolve] [--package KEY]
 
 flags:
+  --dry-run           look before: train and sample say what they would do, and write nothing
   --multirun, -m      run every combination of comma-separated values: seed=0,1,2
   --cfg job           print the composed config and stop; --info all tells where it comes from
   --config-dir DIR    add a folder of your own configs to the tree

@@ -49,6 +49,7 @@ def run(cfg: DictConfig) -> Path:
         loop,
         module,
     )
+    from flowgen.cli.dry_run import dry_run
     from flowgen.cli.resume import Start, automatic, config_of_run, resumed
     from flowgen.cli.session import session
     from flowgen.core import InputError
@@ -95,7 +96,7 @@ def run(cfg: DictConfig) -> Path:
     loader = _loader(cfg, data, trainer)
     if cfg.checkpoint is not None and wanted is None:
         fill_weights(flow, cfg.checkpoint)
-    for callback in trainer.callbacks:
+    for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
         if isinstance(callback, Evaluate):
             callback.use(data, flow.pipeline)
     flow.rehearse(data.train.__getitems__(list(range(min(2, len(data.train))))))
@@ -107,6 +108,9 @@ def run(cfg: DictConfig) -> Path:
     trainer.callbacks[:0] = added  # pyright: ignore[reportAttributeAccessIssue]
 
     _introduce(cfg, data, flow, trainer, start.step)
+    if cfg.dry_run:
+        dry_run(cfg, data, flow, loader, trainer)
+        return Path(cfg.run_dir)
     cfg.resume = None  # of this command, not of the run
     trainer.loggers = loggers(cfg, _plain(cfg))
     clock = time.perf_counter()

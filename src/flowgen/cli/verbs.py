@@ -50,8 +50,9 @@ _TRAIN = Verb(
     summary="train a flow and write a run folder",
     description=(
         "Train a flow. Writes runs/<experiment>/<time>/ with the resolved config, checkpoints, "
-        "metrics.csv and sample grids. Ctrl-C stops it with a checkpoint. With --multirun one job runs for every combination of "
-        "comma-separated values."
+        "metrics.csv and sample grids. Ctrl-C stops it with a checkpoint. With --dry-run it says "
+        "what the run will need and writes nothing. With --multirun one job runs for every "
+        "combination of comma-separated values."
     ),
     command="flowgen train experiment=digits",
     overrides=(

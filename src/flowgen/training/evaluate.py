@@ -131,6 +131,25 @@ class Evaluate(Callback):
             self._measured = step
             self._evaluate(trainer, pl_module)
 
+    def rehearse(self, module: FlowModule) -> None:
+        """Do the work of one evaluation without keeping or logging anything.
+
+        Args:
+            module: With the pipeline given to :meth:`use`.
+
+        Raises:
+            InputError: If there are no data, or a measure cannot work here.
+        """
+        if self._data is None:
+            raise InputError("callbacks.evaluate needs data: call use(data, pipeline) before")
+        pipeline = self._pipeline(module)
+        setting = Setting(pipeline, self._data, self.num_samples, self.seed, self.chunk)
+        with isolate_rng():
+            chosen = fitting(self.measures, setting)
+            for measure in chosen:
+                measure.begin(setting)
+            measured(chosen, setting)
+
     def _evaluate(self, trainer: Trainer, module: LightningModule) -> None:
         assert isinstance(module, FlowModule)
         assert self._setting is not None
