@@ -147,7 +147,9 @@ def kill_test(place: Path, *, seed: int, kills: int = 5) -> dict[str, Any]:
     seconds = time.perf_counter() - begin
     run = place / "killed"
     log: list[dict[str, Any]] = []
-    moments = sorted(draw.sample(range(EVERY, STEPS - EVERY), kills))
+    # Apart by more than a checkpoint, so that every session gets beyond the rows of the one before.
+    width = (STEPS - 2 * EVERY) // kills
+    moments = [EVERY + i * width + draw.randrange(width - EVERY - 5) for i in range(kills)]
     writing = draw.randrange(1, kills)
     for number, moment in enumerate(moments):
         words = ["run_dir=killed", "resume=auto"]
@@ -173,14 +175,18 @@ def kill_test(place: Path, *, seed: int, kills: int = 5) -> dict[str, Any]:
     told = ran(start(place, *QUIET, "run_dir=killed", "resume=auto"))
     log.append({"went_on_from": newest_of(log), "reached": step_of(run), "torn_files": torn(run)})
     different = differences(place / "whole", run)
+    about = json.loads((run / "run.json").read_text())
     return {
+        "commit": about["commit"],
+        "torch": about["torch"],
+        "cores": os.cpu_count(),
         "steps": STEPS,
         "seed": seed,
         "seconds_without_kills": round(seconds, 1),
         "log": log,
         "equal": not different and "going on after step" in told,
         "different": different,
-        "sessions": json.loads((run / "run.json").read_text())["sessions"],
+        "sessions": about["sessions"],
     }
 
 
