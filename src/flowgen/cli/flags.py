@@ -9,6 +9,7 @@ from flowgen.cli.config_tree import ConfigTree
 from flowgen.cli.errors import UsageError
 from flowgen.cli.suggest import did_you_mean
 
+_SHORT_FORMS = {"--dry-run": "dry_run=true"}
 _UNCHECKED = {"hydra_help", "shell_completion", "experimental_rerun"}
 
 
@@ -48,6 +49,7 @@ def parse_flags(words: Sequence[str], config_name: str, folder: Path) -> Flags:
     """
     from hydra._internal.utils import get_args_parser
 
+    words = [_SHORT_FORMS.get(word, word) for word in words]
     parser = get_args_parser()
 
     def fail(message: str) -> NoReturn:

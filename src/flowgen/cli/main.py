@@ -14,7 +14,6 @@ from flowgen.cli.suggest import did_you_mean
 from flowgen.cli.verbs import VERBS
 
 _HELP = {"-h", "--help"}
-_DRY_RUN = "dry_run=true"
 
 
 def main(argv: Sequence[str] | None = None, *, config_dir: Path | None = None) -> int:
@@ -48,7 +47,6 @@ def _dispatch(words: list[str], folder: Path | None) -> int:
         return _help([command], folder)
     from flowgen.cli.hydra_app import run_verb
 
-    rest = [_DRY_RUN if word == "--dry-run" else word for word in rest]
     return run_verb(VERBS[command], rest, folder or find_config_dir())
 
 
