@@ -8,6 +8,7 @@ import torch
 from flowgen.core import InputError
 from flowgen.data import EightGaussians, PointData
 from flowgen.evaluation import Chunks, Setting
+from flowgen.integrators import Sampler
 from small import built, vector_config
 
 
@@ -57,15 +58,15 @@ def test_samples_are_the_same_after_running_out_of_memory(monkeypatch):
     pipeline = built(vector_config())
     data = PointData(EightGaussians(), num_train=20, num_test=20)
     whole = torch.cat([d.samples for d in Setting(pipeline, data, 20, chunk=20).draw()])
-    sample = type(pipeline).sample
+    sample = Sampler.sample
 
-    def poor(self, num_samples, **settings):
-        if num_samples > 6:
+    def poor(self, field, x_0, *args, **settings):
+        if len(x_0) > 6:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return sample(self, num_samples, **settings)
+        return sample(self, field, x_0, *args, **settings)
 
-    monkeypatch.setattr(type(pipeline), "sample", poor)
-    setting = Setting(pipeline, data, 20, chunk=20)
-    parts = list(setting.draw())
-    assert len(parts) == 4
+    monkeypatch.setattr(Sampler, "sample", poor)
+    with pytest.warns(UserWarning, match="do not fit in memory"):
+        parts = list(Setting(pipeline, data, 20, chunk=20).draw())
+    assert [list(d.numbers) for d in parts] == [list(range(i, i + 5)) for i in (0, 5, 10, 15)]
     assert torch.allclose(torch.cat([d.samples for d in parts]), whole, atol=1e-5)

@@ -19,12 +19,15 @@ def run(cfg: DictConfig) -> Path:
     Raises:
         InputError: If the checkpoint, the data or a setting cannot be used.
     """
+    from flowgen.cli.nfe_sweep import asked_for, run_sweep
     from flowgen.cli.restore import home, restore
     from flowgen.core import InputError
     from flowgen.evaluation import Setting, figures_text, measured, protocol
     from flowgen.pipeline import atomic
 
-    out = Path(cfg.out).expanduser() if cfg.out else home(cfg.checkpoint) / "evaluation.json"
+    sweeping = asked_for(cfg)
+    name = "evaluation_sweep.json" if sweeping else "evaluation.json"
+    out = Path(cfg.out).expanduser() if cfg.out else home(cfg.checkpoint) / name
     if out.suffix != ".json":
         raise InputError(f"out={out}: figures are written as .json")
     pipeline = restore(cfg)
@@ -32,20 +35,24 @@ def run(cfg: DictConfig) -> Path:
     if tuple(data.shape) != pipeline.shape:
         raise InputError(f"the data has shape {tuple(data.shape)}, the model {pipeline.shape}")
     setting = Setting(pipeline, data, cfg.num_samples, cfg.seed, cfg.chunk)
-    measures = chosen(cfg, setting)
-    figures = measured(measures, setting)
-    about = {"checkpoint": str(cfg.checkpoint), "weights": cfg.weights, **protocol(setting)}
-    result = {"figures": figures, "protocol": about}
+    measures = chosen(cfg, setting, sweeping)
+    if sweeping:
+        result = run_sweep(cfg, setting, measures, out)
+    else:
+        figures = measured(measures, setting)
+        result = {"figures": figures, "protocol": protocol(setting)}
+        say(figures_text(figures))
+    about = {"checkpoint": str(cfg.checkpoint), "weights": cfg.weights, **result["protocol"]}
+    result["protocol"] = about
     with atomic(out) as temporary:
         temporary.write_text(json.dumps(result, indent=2) + "\n")
-    say(figures_text(figures))
     say("\n".join(f"  {key}: {value}" for key, value in about.items()))
     say(f"written: {out}")
     return out
 
 
-def chosen(cfg: DictConfig, setting: Any) -> list[Any]:
-    """Return the measures that the user names, else those of ``default`` that fit.
+def chosen(cfg: DictConfig, setting: Any, sweeping: bool) -> list[Any]:
+    """Return the measures that the user names, else those of the default list that fit.
 
     Raises:
         InputError: If a name is unknown, a measure rejects its settings or a named one does not
@@ -59,12 +66,16 @@ def chosen(cfg: DictConfig, setting: Any) -> list[Any]:
     for name in named or ():
         if name not in cfg.measure:
             raise InputError(f"measures: there is no '{name}'; there are {', '.join(cfg.measure)}")
-    names = cfg.default_measures if named is None else named
+    usual = cfg.sweep_measures if sweeping else cfg.default_measures
+    names = usual if named is None else named
     made = {name: make(cfg.measure[name], f"measure.{name}") for name in names}
     if named is None:
         return fitting(list(made.values()), setting)
     for name, measure in made.items():
-        if reason := measure.unfit(setting):
+        reason = measure.unfit(setting)
+        if sweeping and not measure.needs_samples:
+            reason = "it does not depend on the sampler"
+        if reason:
             raise InputError(f"measures: '{name}' does not fit: {reason}")
     return list(made.values())
 

@@ -9,9 +9,11 @@ from flowgen.evaluation.labels import LabelAgreement
 from flowgen.evaluation.measure import Figures, Measure, Once, Running, fitting, measured, numbers
 from flowgen.evaluation.neighbours import Neighbours
 from flowgen.evaluation.paths import Paths
+from flowgen.evaluation.plot import save_plot
 from flowgen.evaluation.protocol import protocol
 from flowgen.evaluation.setting import Drawn, Setting
 from flowgen.evaluation.shards import Shards
+from flowgen.evaluation.sweep import Fine, sweep, variants
 from flowgen.evaluation.tables import figures_text, rows_text
 from flowgen.evaluation.transport import Transport
 
@@ -22,6 +24,7 @@ __all__ = [
     "FeatureSettings",
     "Features",
     "Figures",
+    "Fine",
     "ImageDistance",
     "LabelAgreement",
     "Measure",
@@ -39,4 +42,7 @@ __all__ = [
     "numbers",
     "protocol",
     "rows_text",
+    "save_plot",
+    "sweep",
+    "variants",
 ]

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import torch
 
-from flowgen.core import InputError
+from flowgen.core import InputError, is_out_of_memory
 
 T = TypeVar("T")
 
@@ -43,7 +43,7 @@ class Chunks:
             try:
                 result = work(part)
             except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 if len(part) == 1:
                     raise InputError("out of memory while evaluating a single sample") from error
@@ -56,11 +56,3 @@ class Chunks:
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             log.warning("out of memory while evaluating: going on with chunk=%d", self.size)
-
-
-def out_of_memory(error: Exception) -> bool:
-    """Return whether an exception means that the memory did not suffice, on any device."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    text = str(error)
-    return "can't allocate memory" in text or "out of memory" in text.lower()

@@ -5,6 +5,7 @@ needs of them, e.g. a mean and a covariance. Where several processes share an ev
 its measures its own samples, and a measure puts its parts together by ``setting.shards.gather``.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -79,13 +80,25 @@ def measured(measures: Sequence[Measure], setting: Setting) -> dict[str, Figures
         measures: All must fit.
         setting: What is measured.
     """
+    return timed(measures, setting)[0]
+
+
+def timed(measures: Sequence[Measure], setting: Setting) -> tuple[dict[str, Figures], float]:
+    """Return what :func:`measured` does, and the seconds that drawing the samples took."""
     running = {measure.name: measure.begin(setting) for measure in measures}
     looking = [running[measure.name] for measure in measures if measure.needs_samples]
+    seconds = 0.0
     if looking:
-        for drawn in setting.draw():
+        drawing = setting.draw()
+        while True:
+            start = time.perf_counter()
+            drawn = next(drawing, None)  # on the CPU: nothing of it is still to be computed
+            seconds += time.perf_counter() - start
+            if drawn is None:
+                break
             for each in looking:
                 each.update(drawn)
-    return {name: each.figures() for name, each in running.items()}
+    return {name: each.figures() for name, each in running.items()}, seconds
 
 
 def numbers(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:

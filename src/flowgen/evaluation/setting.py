@@ -96,16 +96,18 @@ class Setting:
 
     def draw(self) -> Iterator[Drawn]:
         """Yield this process's share of the samples, in order."""
+        share = self.shards.share(self.num_samples)
         labels = self.pipeline.labels(self.num_samples)
-
-        def drawn(numbers: range) -> Drawn:
-            samples = self.pipeline.sample(
-                len(numbers), first=numbers.start, seed=self.seed, chunk=len(numbers)
-            )
+        if not share:
+            return
+        start = share.start
+        for samples in self.pipeline.stream(
+            len(share), first=start, seed=self.seed, chunk=self.chunks.size
+        ):
+            numbers = range(start, start + len(samples))
             own = None if labels is None else labels[numbers.start : numbers.stop]
-            return Drawn(numbers, samples, own)
-
-        return self.chunks.over(self.shards.share(self.num_samples), drawn)
+            yield Drawn(numbers, samples, own)
+            start = numbers.stop
 
     def real(self, split: Split, most: int) -> Batch:
         """Return up to ``most`` rows of a split, drawn without repetition; always the same ones."""

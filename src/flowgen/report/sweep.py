@@ -33,7 +33,7 @@ def sweep_figures(rows: Sequence[Mapping[str, Any]]) -> list[Markup]:
     metrics = [
         name
         for name in names
-        if name not in (*_COSTS, "seed", "step", "seconds")
+        if name not in (*_COSTS, "seed", "step", "seconds", "network_rows")
         and not name.endswith(_FLOOR)
         and sum(_finite(row.get(name)) for row in usable) > 1
     ]
