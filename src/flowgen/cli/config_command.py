@@ -64,6 +64,7 @@ def _groups(words: Sequence[str], folder: Path) -> str:
 def _show(words: Sequence[str], folder: Path) -> str:
     from flowgen.cli.compose import composed
     from flowgen.cli.flags import parse_flags
+    from flowgen.cli.origins import annotated, origins
     from flowgen.cli.overrides import OverrideCheck
 
     name, rest = "train", list(words)
@@ -75,7 +76,7 @@ def _show(words: Sequence[str], folder: Path) -> str:
     line = parse_flags(rest, name, folder)
     OverrideCheck(line.tree, line.config_name, complete=False)(line.overrides)
     with composed(line.tree, line.config_name, line.overrides) as config:
-        return resolved_yaml(config)
+        return annotated(resolved_yaml(config), origins(line.config_name, line.overrides))
 
 
 def resolved_yaml(config: "DictConfig") -> str:

@@ -29,8 +29,13 @@ def edit_distance(a: str, b: str) -> int:
 
 
 def _slip(a: str, b: str) -> float:
-    """Edit distance, counted more in short names: two letters of four are another word."""
-    distance = edit_distance(a, b)
+    """Edit distance, counted more in short names: two letters of four are another word.
+
+    Capitals are no letters of their own: all of them together cost half a slip.
+    """
+    distance = float(edit_distance(a.lower(), b.lower()))
+    if a.lower() != a and b.lower() == b:
+        distance += 0.5
     return distance + 2.0 * distance / max(len(a), len(b), 1)
 
 
