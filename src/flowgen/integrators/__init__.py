@@ -2,6 +2,14 @@
 
 from flowgen.integrators.adaptive import ADAPTIVE_METHODS, Adaptive
 from flowgen.integrators.counted import Counted
+from flowgen.integrators.edm_heun import EDMHeun
+from flowgen.integrators.exponential import (
+    DDIM,
+    DPMSolver2M,
+    DPMSolver3M,
+    ExponentialMultistep,
+    UniPC,
+)
 from flowgen.integrators.grids import (
     EDMRho,
     Explicit,
@@ -13,6 +21,12 @@ from flowgen.integrators.grids import (
     Uniform,
 )
 from flowgen.integrators.integrate import integrate, trajectory
+from flowgen.integrators.likelihood import (
+    Divergence,
+    ExactDivergence,
+    Hutchinson,
+    log_density_change,
+)
 from flowgen.integrators.multistep import AdamsBashforth
 from flowgen.integrators.noise import Noise
 from flowgen.integrators.runge_kutta import (
@@ -30,14 +44,23 @@ from flowgen.integrators.sampler import Sampler
 from flowgen.integrators.stepper import Begins, Leg, Stepper, Time
 
 __all__ = [
+    "log_density_change",
+    "Hutchinson",
+    "ExactDivergence",
+    "Divergence",
     "ADAPTIVE_METHODS",
     "AdamsBashforth",
     "Adaptive",
     "Begins",
     "Counted",
+    "DDIM",
+    "DPMSolver2M",
+    "DPMSolver3M",
+    "EDMHeun",
     "EDMRho",
     "Euler",
     "Explicit",
+    "ExponentialMultistep",
     "Grid",
     "Heun",
     "Kutta3",
@@ -56,6 +79,7 @@ __all__ = [
     "Sway",
     "Tableau",
     "Time",
+    "UniPC",
     "Uniform",
     "integrate",
     "trajectory",

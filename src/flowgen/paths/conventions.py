@@ -23,6 +23,7 @@ from flowgen.paths.affine import AffinePath
 from flowgen.paths.convert import convert
 from flowgen.paths.linear import Linear
 from flowgen.paths.predictions import Data, Velocity
+from flowgen.paths.trig import Trig
 
 ForeignModel = Callable[[Tensor, Tensor, Condition | None], Tensor]
 """A model ``(x (b, *d), time (b,), cond) -> (b, *d)`` in somebody else's convention."""
@@ -46,6 +47,11 @@ class FromDiffusersFlow(nn.Module):
         super().__init__()
         self.model = model
         self.time_scale = _check_time_scale(time_scale)
+
+    @property
+    def path(self) -> AffinePath:
+        """The Linear path."""
+        return AffinePath(Linear())
 
     def forward(
         self, x: Float[Tensor, "b *d"], t: Float[Tensor, " b"], cond: Condition | None = None
@@ -171,6 +177,11 @@ class FromTrigFlow(nn.Module):
     def __init__(self, model: ForeignModel) -> None:
         super().__init__()
         self.model = model
+
+    @property
+    def path(self) -> AffinePath:
+        """The Trig path."""
+        return AffinePath(Trig())
 
     def forward(
         self, x: Float[Tensor, "b *d"], t: Float[Tensor, " b"], cond: Condition | None = None

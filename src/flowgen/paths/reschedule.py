@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from flowgen.core import Coefficients, Condition, VelocityField, domain_of, expand
+from flowgen.paths.affine import AffinePath
 from flowgen.paths.schedule import SINGULAR_GAP, Schedule
 
 _ROUNDING = 1e-6  # relative; a ratio this close to the end of the trained range counts as inside
@@ -59,6 +60,11 @@ class Rescheduled(nn.Module):
         start = torch.tensor(self.domain[:1], dtype=torch.float64)
         t, scale = self.match(start)
         self.initial_scale = float(scale * trained(t).sigma)
+
+    @property
+    def path(self) -> AffinePath:
+        """The path that is followed: that of the sampling schedule."""
+        return AffinePath(self.sampling)
 
     def _finite_domain(self) -> tuple[float, float]:
         """Return the domain of the sampling schedule without ends where dt/dr is infinite.
