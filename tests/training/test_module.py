@@ -70,6 +70,19 @@ def test_micro_batches_take_the_same_step_as_the_whole_batch(tmp_path):
         assert torch.allclose(results[0], other, atol=1e-6)
 
 
+def test_four_times_32_is_128_with_labels_dropout_of_labels_and_random_times(tmp_path):
+    results = []
+    for micro in (None, 32):
+        module = flow(
+            image_config(), micro_batch=micro, optimizer=lambda p: torch.optim.SGD(p, lr=1e-3)
+        )
+        fit(module, True, tmp_path, steps=3, batch=128)
+        results.append(weights(module))
+    start = weights(flow(image_config()))
+    assert (results[0] - start).abs().max() > 1e-4
+    assert torch.allclose(results[0], results[1], rtol=0, atol=1e-6)
+
+
 def test_coupling_sees_the_whole_batch_and_the_model_only_micro_batches(tmp_path):
     seen = []
 

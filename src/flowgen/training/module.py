@@ -11,6 +11,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -128,7 +129,8 @@ class FlowModule(LightningModule):
         """
         generator = generator_for(self.seed, device=self.device)
         with torch.no_grad():
-            self._loss(self.pair(batch, generator), 0, generator)
+            pair = self._dropped(self.pair(batch, generator), generator)
+            self._loss(pair, 0, generator)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the optimiser and its schedule."""
@@ -202,7 +204,8 @@ class FlowModule(LightningModule):
         entropy = (self.seed, self.batches_seen, self.global_rank)
         generator = generator_for(*entropy, device=self.device)
         with torch.no_grad(), phases.phase("coupling"):
-            pair = self.pair(batch, generator)
+            # Labels are dropped before the batch is split, so that micro-batches change nothing.
+            pair = self._dropped(self.pair(batch, generator), generator)
         self.stats, self.batch_size = pair.stats, len(pair)
         with network_randomness(*entropy, device=self.device):
             for chunk, last in chunks(pair, self.micro_batch):
@@ -245,11 +248,14 @@ class FlowModule(LightningModule):
             self.bins = TimeBins(self.num_bins, self.device)
             self.bins.sums.copy_(state["bins"])
 
-    def _loss(self, pair: Pair, step: int, generator: torch.Generator) -> Loss:
+    def _dropped(self, pair: Pair, generator: torch.Generator) -> Pair:
+        """Return the pairs with the conditions of some rows emptied, for guidance."""
         conditioner = self.pipeline.conditioner
-        if conditioner is not None and pair.cond is not None:
-            cond = conditioner.drop(pair.cond, generator=generator)
-            pair = Pair(pair.x_0, pair.x_1, cond, pair.weight)
+        if conditioner is None or pair.cond is None:
+            return pair
+        return replace(pair, cond=conditioner.drop(pair.cond, generator=generator))
+
+    def _loss(self, pair: Pair, step: int, generator: torch.Generator) -> Loss:
         return self.objective(self.pipeline.field, pair, step=step, generator=generator)
 
     def _update(self, optimizer: Optimizer, norm: Tensor, step: int) -> None:
