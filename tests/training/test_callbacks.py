@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 
 from flowgen.core import InputError
 from flowgen.pipeline import load
-from flowgen.training import Checkpoints, Progress, SampleGrid
+from flowgen.training import Checkpoints, SampleGrid
 from runs import Rows, flow
 from small import image_config, vector_config
 
