@@ -1,7 +1,5 @@
 """The measures on small pipelines, alone and shared between processes."""
 
-import threading
-
 import pytest
 import torch
 
@@ -24,6 +22,7 @@ from flowgen.evaluation import (
     rows_text,
 )
 from flowgen.metrics import exact_w2
+from sharing import together
 from small import built, image_config, vector_config
 
 
@@ -46,33 +45,6 @@ ALL = [
     Discrepancy(),
     Paths(steps=3, num_samples=7),
 ]
-
-
-def together(work, count=3):
-    """Run ``work(shards)`` in threads that exchange values, as processes do; results by rank."""
-    barrier = threading.Barrier(count)
-    slots, results = [None] * count, [None] * count
-
-    def run(rank):
-        def gather(value):
-            slots[rank] = value
-            barrier.wait(60)
-            found = list(slots)
-            barrier.wait(60)
-            return found
-
-        try:
-            results[rank] = work(Shards(rank, count, gather))
-        except BaseException:
-            barrier.abort()
-            raise
-
-    threads = [threading.Thread(target=run, args=(rank,)) for rank in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return results
 
 
 @pytest.mark.parametrize(

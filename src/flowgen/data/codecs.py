@@ -34,6 +34,10 @@ class Pixels:
         """Return ``z (b, c, h, w)`` clamped to ``[-1, 1]`` and rounded to uint8."""
         return ((z.float().clamp(-1.0, 1.0) + 1.0) * 127.5).round().to(torch.uint8)
 
+    def log_det(self, shape: Sequence[int]) -> float:
+        """Return ``log |det dz/dx|`` for a sample of ``shape``, in nats."""
+        return -math.prod(shape) * math.log(127.5)
+
     def to_config(self) -> dict[str, object]:
         """Return the plain ``_target_`` dict that builds this codec again."""
         return {"_target_": "flowgen.data.Pixels"}
@@ -76,6 +80,13 @@ class Standardize:
         """Return ``z std + mean`` for ``z (b, *d)``."""
         return z * _like(self.std, z) + _like(self.mean, z)
 
+    def log_det(self, shape: Sequence[int]) -> float:
+        """Return ``log |det dz/dx|`` for a sample of ``shape``, in nats."""
+        scale = torch.zeros(1, *shape, dtype=torch.float64) + _like(
+            self.std, torch.zeros(1, *shape, dtype=torch.float64)
+        )
+        return -float(scale.log().sum())
+
     def to_config(self) -> dict[str, object]:
         """Return the plain ``_target_`` dict that builds this codec again."""
         values = {
@@ -96,6 +107,11 @@ class Identity:
     def decode(self, z: Tensor) -> Tensor:
         """Return ``z`` itself."""
         return z
+
+    def log_det(self, shape: Sequence[int]) -> float:
+        """Return ``log |det dz/dx|`` for a sample of ``shape``: 0."""
+        del shape
+        return 0.0
 
     def to_config(self) -> dict[str, object]:
         """Return the plain ``_target_`` dict that builds this codec again."""

@@ -1,11 +1,13 @@
 """Sources: the distribution at time 0. Every toy distribution of this package is one as well."""
 
+import math
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from flowgen.core import InputError
+from flowgen.core import InputError, flatten
 
 
 class Gaussian:
@@ -36,3 +38,14 @@ class Gaussian:
     ) -> Tensor:
         """Return ``n`` samples, float32 ``(n, *shape)``; the generator lives on ``device``."""
         return self.std * torch.randn(n, *self.shape, generator=generator, device=device)
+
+    def log_prob(self, x: Float[Tensor, "n *d"]) -> Float[Tensor, " n"]:
+        """Return the log density at ``x (n, *shape)``, in nats.
+
+        Raises:
+            InputError: If ``x`` does not have the shape of a sample.
+        """
+        if tuple(x.shape[1:]) != self.shape:
+            raise InputError(f"x must have shape (n, {self.shape}), got {tuple(x.shape)}")
+        norm = math.prod(self.shape) * (0.5 * math.log(2 * math.pi) + math.log(self.std))
+        return -0.5 * flatten(x / self.std).square().sum(dim=1) - norm

@@ -6,11 +6,13 @@ from flowgen.evaluation.extractors import extractor_for
 from flowgen.evaluation.features import Features, FeatureSettings
 from flowgen.evaluation.image_distances import ImageDistance
 from flowgen.evaluation.labels import LabelAgreement
+from flowgen.evaluation.likelihood import Likelihood
 from flowgen.evaluation.measure import Figures, Measure, Once, Running, fitting, measured, numbers
 from flowgen.evaluation.neighbours import Neighbours
 from flowgen.evaluation.paths import Paths
 from flowgen.evaluation.plot import save_plot
 from flowgen.evaluation.protocol import protocol
+from flowgen.evaluation.round_trip import RoundTrip
 from flowgen.evaluation.setting import Drawn, Setting
 from flowgen.evaluation.shards import Shards
 from flowgen.evaluation.sweep import Fine, sweep, variants
@@ -27,10 +29,12 @@ __all__ = [
     "Fine",
     "ImageDistance",
     "LabelAgreement",
+    "Likelihood",
     "Measure",
     "Neighbours",
     "Once",
     "Paths",
+    "RoundTrip",
     "Running",
     "Setting",
     "Shards",
