@@ -63,7 +63,7 @@ CASES = [
 
 def test_no_group_is_forgotten():
     groups = {folder.name for folder in config_dir().iterdir() if folder.is_dir()}
-    assert groups - {"experiment", "grid", "guidance"} == {group.split("@")[0] for group in GROUPS}
+    assert groups - {"experiment", "grid", "guidance", "diffusion"} == {group.split("@")[0] for group in GROUPS}
 
 
 @pytest.fixture
@@ -139,6 +139,18 @@ def test_grid_samples_a_checkpoint(name, place, capsys):
     assert times == sorted(set(times))
     assert times[-1] == 1.0
     assert main(["sample", "checkpoint=run", "num_samples=3", "out=a.pt", *words]) == 0
+    assert torch.load("a.pt", weights_only=True)["samples"].isfinite().all()
+
+
+DIFFUSIONS = sorted(file.stem for file in (config_dir() / "diffusion").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", DIFFUSIONS)
+def test_diffusion_samples_a_checkpoint(name, place):
+    train(*POINTS)
+    words = ["sampler=euler_maruyama", f"diffusion@sampler.stepper.diffusion={name}"]
+    words += ["sampler.num_steps=5", "num_samples=3"]
+    assert main(["sample", "checkpoint=run", "out=a.pt", *words]) == 0
     assert torch.load("a.pt", weights_only=True)["samples"].isfinite().all()
 
 

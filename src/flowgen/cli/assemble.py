@@ -19,6 +19,8 @@ from flowgen.pipeline.checkpoint import read_training_checkpoint
 from flowgen.pipeline.checkpoint.migrations import migrate
 from flowgen.pipeline.checkpoint.problems import told_of
 from flowgen.pipeline.checkpoint.weights import choose
+from flowgen.pipeline.score import KEY as SCORE_KEY
+from flowgen.pipeline.score import check_sampler
 from flowgen.training import FlowModule
 from flowgen.training.state import start_from
 
@@ -85,10 +87,13 @@ def module(cfg: DictConfig) -> FlowModule:
     Raises:
         InputError: If a part rejects its settings.
     """
+    coupling, sampled = make(cfg.coupling, "coupling"), pipeline(cfg)
+    sampled.about[SCORE_KEY] = bool(coupling.score_valid)
+    check_sampler(sampled.sampler, sampled.source, sampled.about)
     flow = FlowModule(
-        pipeline(cfg),
+        sampled,
         make(cfg.objective, "objective"),
-        make(cfg.coupling, "coupling"),
+        coupling,
         optimizer=make(cfg.optimizer, "optimizer"),
         lr_schedule=make(cfg.lr_schedule, "lr_schedule"),
         ema_decay=cfg.ema_decay,

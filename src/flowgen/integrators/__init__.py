@@ -2,6 +2,15 @@
 
 from flowgen.integrators.adaptive import ADAPTIVE_METHODS, Adaptive
 from flowgen.integrators.counted import Counted
+from flowgen.integrators.diffusion import (
+    BumpDiffusion,
+    ConstantDiffusion,
+    DecreasingDiffusion,
+    Diffusion,
+    LinearDiffusion,
+    ReverseDiffusion,
+    SigmaDiffusion,
+)
 from flowgen.integrators.edm_heun import EDMHeun
 from flowgen.integrators.exponential import (
     DDIM,
@@ -15,12 +24,14 @@ from flowgen.integrators.grids import (
     Explicit,
     Grid,
     LogSNRUniform,
+    LongLast,
     Quadratic,
     Shifted,
     Sway,
     Uniform,
 )
 from flowgen.integrators.integrate import integrate, trajectory
+from flowgen.integrators.last_step import LastEuler, LastMean, LastStep, LastTweedie
 from flowgen.integrators.likelihood import (
     Divergence,
     ExactDivergence,
@@ -29,6 +40,7 @@ from flowgen.integrators.likelihood import (
 )
 from flowgen.integrators.multistep import AdamsBashforth
 from flowgen.integrators.noise import Noise
+from flowgen.integrators.renewing import EDMChurn, Overshoot, StochasticDDIM
 from flowgen.integrators.runge_kutta import (
     RK4,
     Euler,
@@ -41,46 +53,66 @@ from flowgen.integrators.runge_kutta import (
     Tableau,
 )
 from flowgen.integrators.sampler import Sampler
+from flowgen.integrators.sde import EulerMaruyama, StochasticHeun
 from flowgen.integrators.stepper import Begins, Leg, Stepper, Time
+from flowgen.integrators.stochastic import StochasticStepper
 
 __all__ = [
-    "log_density_change",
-    "Hutchinson",
-    "ExactDivergence",
-    "Divergence",
     "ADAPTIVE_METHODS",
     "AdamsBashforth",
     "Adaptive",
     "Begins",
+    "BumpDiffusion",
+    "ConstantDiffusion",
     "Counted",
     "DDIM",
     "DPMSolver2M",
     "DPMSolver3M",
+    "DecreasingDiffusion",
+    "Diffusion",
+    "Divergence",
+    "EDMChurn",
     "EDMHeun",
     "EDMRho",
     "Euler",
+    "EulerMaruyama",
+    "ExactDivergence",
     "Explicit",
     "ExponentialMultistep",
     "Grid",
     "Heun",
+    "Hutchinson",
     "Kutta3",
+    "LastEuler",
+    "LastMean",
+    "LastStep",
+    "LastTweedie",
     "Leg",
+    "LinearDiffusion",
     "LogSNRUniform",
+    "LongLast",
     "Midpoint",
     "Noise",
+    "Overshoot",
     "Quadratic",
     "RK4",
     "RK4ThreeEighths",
     "Ralston",
+    "ReverseDiffusion",
     "RungeKutta",
     "Sampler",
     "Shifted",
+    "SigmaDiffusion",
     "Stepper",
+    "StochasticDDIM",
+    "StochasticHeun",
+    "StochasticStepper",
     "Sway",
     "Tableau",
     "Time",
     "UniPC",
     "Uniform",
     "integrate",
+    "log_density_change",
     "trajectory",
 ]

@@ -65,6 +65,35 @@ class Uniform:
 
 
 @dataclass(frozen=True)
+class LongLast:
+    """Equal steps up to ``1 - last``, then one of size ``last``; a single step is the whole range.
+
+    Stochastic samplers end so: a step without noise from where enough is left to be taken out.
+
+    Args:
+        last: Size of the last step, in ``(0, 1)``.
+
+    Raises:
+        InputError: If it is not inside.
+
+    Source: Ma et al. 2024 (SiT), arXiv 2401.08740, whose choice is 0.04.
+    """
+
+    last: float = 0.04
+
+    def __post_init__(self) -> None:
+        """Check the size."""
+        if not 0 < self.last < 1:
+            raise InputError(f"last must be in (0, 1), got {self.last}")
+
+    def __call__(self, num_steps: int) -> Nodes:
+        """Return the nodes of ``num_steps`` steps, shape ``(num_steps + 1,)``."""
+        if num_steps == 1:
+            return _pinned(_fractions(num_steps))
+        return _pinned(torch.cat([_fractions(num_steps - 1) * (1 - self.last), torch.ones(1)]))
+
+
+@dataclass(frozen=True)
 class Shifted:
     """Uniform nodes moved once by ``t -> t / (shift - (shift - 1) t)``.
 

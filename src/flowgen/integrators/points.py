@@ -66,6 +66,10 @@ class Point:
         at = self.inside or self
         return (at.d_alpha / at.wronskian) * x - (at.alpha / at.wronskian) * v
 
+    def score(self, x: Float[Tensor, "b *d"], v: Float[Tensor, "b *d"]) -> Float[Tensor, "b *d"]:
+        """Return the score ``-E[x_0 | x_t = x] / sigma``, shape ``(b, *d)``; ``sigma`` is not 0."""
+        return (-1 / self.sigma) * self.noise(x, v)
+
 
 class Points:
     """The points of a path that a trajectory visits; those of its nodes are found in one go.

@@ -23,8 +23,9 @@ from flowgen.core import (
     per_sample,
 )
 from flowgen.data import Codec
-from flowgen.integrators import Counted, Sampler
+from flowgen.integrators import Counted, Divergence, Noise, Sampler
 from flowgen.models import ClassifierFree, Guidance, LabelConditioner, PredictionField
+from flowgen.pipeline.score import check_sampler
 
 Labels = int | str | Sequence[int | str] | Tensor | None
 
@@ -108,7 +109,11 @@ class Pipeline(nn.Module):
         """Return the same pipeline with another sampler; the weights are shared.
 
         It does not describe itself any more, so that it cannot be saved.
+
+        Raises:
+            InputError: If the sampler is stochastic and the model's score is not known.
         """
+        check_sampler(sampler, self.source, self.about)
         return self._with(sampler=sampler, config={})
 
     def with_field(self, field: nn.Module) -> "Pipeline":
@@ -121,10 +126,7 @@ class Pipeline(nn.Module):
 
     def velocity(self) -> VelocityField:
         """Return the field that is integrated: the model's, guided where that is set."""
-        if self.guidance is None:
-            return self.field
-        null = None if self.conditioner is None else self.conditioner.null
-        return self.guidance(self.field, null)
+        return self._guided(self.field)
 
     def sample(
         self,
@@ -181,6 +183,7 @@ class Pipeline(nn.Module):
             raise InputError(f"chunk must be >= 1, got {chunk}")
         if first < 0:
             raise InputError(f"first must be >= 0, got {first}")
+        check_sampler(self.sampler, self.source, self.about)
         end = first + num_samples
         labels = self.labels(end, label)
         field = self.velocity()
@@ -190,7 +193,8 @@ class Pipeline(nn.Module):
                 numbers = range(first + places[0], first + places[-1] + 1)
                 x_0 = self.noise(seed, numbers) * self.initial_scale
                 cond = None if labels is None else self._cond(labels[numbers[0] : numbers.stop])
-                x_1 = self.sampler.sample(field, x_0, cond)
+                noise = Noise(seed, numbers) if self.sampler.stochastic else None
+                x_1 = self.sampler.sample(field, x_0, cond, noise=noise)
                 return (self.codec.decode(x_1) if decode else x_1).cpu()
 
             yield from in_chunks(draw, num_samples, chunk)
@@ -235,6 +239,53 @@ class Pipeline(nn.Module):
             x_0 = self.sampler.encode(self.velocity(), x_1, self._cond(labels))
         return (x_0 / self.initial_scale).cpu()
 
+    @torch.no_grad()
+    def log_likelihood(
+        self,
+        x: Tensor,
+        *,
+        label: Labels = None,
+        divergence: Divergence | None = None,
+        sampler: Sampler | None = None,
+        seed: int = 0,
+        chunk: int = 64,
+        first: int = 0,
+    ) -> Tensor:
+        """Return the log density of samples under the flow, guided where that is set.
+
+        Args:
+            x: Samples in data space ``(n, *d)``. To uint8 images uniform noise of the width of one
+                grey level is added; their density is in units of one level.
+            label: Their labels, for a conditional model.
+            divergence: ``flowgen.integrators.Hutchinson()`` for large samples; None is exact.
+            sampler: Of an ODE in general form; None takes dopri5 with tolerances of 1e-5.
+            seed: Of random probes and of dequantisation.
+            chunk: How many are integrated at once; halved with a warning where memory runs out.
+            first: Number of the first sample, which its random numbers depend on.
+
+        Returns:
+            Nats ``(n,)``, on the CPU. Bits per dimension are ``-nats / (log(2) * x[0].numel())``.
+
+        Raises:
+            InputError: If source or codec have no density, or labels do not fit.
+        """
+        from flowgen.pipeline.likelihood import log_density
+
+        if self.conditioner is not None and label is None:
+            raise InputError("a conditional model needs label= for likelihoods")
+        labels = self.labels(len(x), label)
+        with _eval_mode(self.field):
+
+            def work(places: Sequence[int]) -> Tensor:
+                rows = slice(places[0], places[-1] + 1)
+                cond = self._cond(labels[rows] if labels is not None else None)
+                numbers = range(first + rows.start, first + rows.stop)
+                return log_density(
+                    self, x[rows], cond, numbers, divergence=divergence, sampler=sampler, seed=seed
+                )
+
+            return torch.cat(list(in_chunks(work, len(x), chunk)))
+
     def nfe(self) -> int:
         """Return how many evaluations of the field one trajectory takes with fixed steps.
 
@@ -243,8 +294,16 @@ class Pipeline(nn.Module):
         counted = Counted(self.field)
         labels = self.labels(1)
         with torch.no_grad(), _eval_mode(self.field):
-            self.sampler.sample(counted, self.noise(0, range(1)), self._cond(labels))
+            noise = Noise(0, range(1)) if self.sampler.stochastic else None
+            field, x_0 = self._guided(counted), self.noise(0, range(1))
+            self.sampler.sample(field, x_0, self._cond(labels), noise=noise)
         return counted.nfe
+
+    def _guided(self, field: VelocityField) -> VelocityField:
+        if self.guidance is None:
+            return field
+        null = None if self.conditioner is None else self.conditioner.null
+        return self.guidance(field, null)
 
     def _cond(self, labels: Tensor | None) -> Condition | None:
         return None if labels is None else {"label": labels.to(self.device)}

@@ -1,0 +1,50 @@
+"""Whether the score of a pipeline is known, which stochastic samplers live on.
+
+The score follows from the velocity only where, given the data, the source is standard normal: with
+a standard Gaussian source and a coupling that leaves it independent of the data. After an
+optimal-transport coupling the same formula gives some other vector, and samples of a stochastic
+sampler have a wrong law with no sign of it.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from flowgen.core import InputError, Source
+from flowgen.data import Gaussian
+from flowgen.integrators import Sampler
+
+KEY = "score_valid"
+"""Where a checkpoint says whether its coupling left the source independent of the data."""
+
+
+def check_sampler(sampler: Sampler, source: Source, about: Mapping[str, Any]) -> None:
+    """Raise if ``sampler`` is stochastic and the score is not known.
+
+    Args:
+        sampler: Any sampler.
+        source: The distribution at time 0.
+        about: What the checkpoint says of itself; a pipeline built by hand says nothing, and its
+            builder is believed.
+
+    Raises:
+        InputError: Saying why, and what works.
+    """
+    if not sampler.stochastic:
+        return
+    name = type(sampler.stepper).__name__
+    instead = "use an ODE sampler such as sampler=heun"
+    if not (isinstance(source, Gaussian) and source.std == 1):
+        raise InputError(
+            f"{name} needs a standard Gaussian source, this model starts from "
+            f"{type(source).__name__}: {instead}"
+        )
+    if about and not about.get(KEY, False):
+        why = (
+            "the coupling of its training ties noise to data"
+            if KEY in about
+            else "the checkpoint does not say how noise and data were coupled"
+        )
+        raise InputError(
+            f"{name} needs the score, which this model does not give ({why}): {instead}, or train "
+            "with coupling=independent"
+        )
