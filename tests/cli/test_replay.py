@@ -28,7 +28,7 @@ def test_the_batch_is_replayed(failed, capsys):
     assert main(["replay", str(failed)]) == 0
     out = capsys.readouterr().out
     assert "16 samples, precision 32-true" in out
-    assert "not finite in some rows" in out
+    assert "not finite in any row" in out
     assert "found: " in out
     assert "everything is finite" not in out
     assert "a smaller optimizer.lr" in out
@@ -43,6 +43,53 @@ def test_a_sound_batch_is_told_so(failed, capsys):
     assert "found: everything is finite here" in out
     # A model that answers 0 has the mean square of the pairs' velocity as its loss.
     assert "0.0-0.1  " in out
+
+
+def test_draws_and_precision_are_those_of_the_run(failed, capsys):
+    """A batch of an accelerator, where seeds mean other draws, and in another precision."""
+    kept = torch.load(failed, weights_only=True)
+    kept["state_dict"] = {k: torch.zeros_like(v) for k, v in kept["state_dict"].items()}
+    x_0, times = kept["draws"]
+    assert x_0.shape == (16, 2)
+    assert times.shape == (16,)
+
+    def replayed():
+        torch.save(kept, failed)
+        assert main(["replay", str(failed)]) == 0
+        return capsys.readouterr().out
+
+    kept["draws"] = [x_0 * 0, times * 0 + 0.35]
+    lines = replayed().splitlines()
+    # The model answers 0 and the source is 0: the loss is the mean square of the encoded data.
+    row = next(line for line in lines if line.startswith("  0.3-0.4"))
+    assert 0.5 < float(row.split()[1]) < 2.0
+    assert sum(line.endswith("no rows") for line in lines) == 9
+
+    layer = next(name for name in kept["state_dict"] if name.endswith("network.out.bias"))
+    kept["state_dict"][layer] += 1e25  # its square is too large for float32
+    kept["precision"] = "bf16-mixed"
+    out = replayed()
+    assert "in the loss alone" in out
+    assert "in 32-true the same batch is not finite either" in out
+    kept["precision"] = "64-true"
+    kept["batch"]["x_1"] = kept["batch"]["x_1"].double()
+    kept["draws"] = [x_0.double() * 0, times.double() * 0 + 0.35]
+    assert "everything is finite" in replayed()
+    kept["draws"] = [x_0]
+    torch.save(kept, failed)
+    assert main(["replay", str(failed)]) == 2
+    assert "fewer random numbers were kept" in capsys.readouterr().err
+
+
+def test_data_are_told_from_the_model(failed, capsys):
+    kept = torch.load(failed, weights_only=True)
+    kept["state_dict"] = {k: torch.zeros_like(v) for k, v in kept["state_dict"].items()}
+    kept["batch"]["x_1"][3, 0] = float("nan")
+    torch.save(kept, failed)
+    assert main(["replay", str(failed)]) == 0
+    out = capsys.readouterr().out
+    assert "found: the data are not finite in 1 rows of the batch (3)" in out
+    assert "take these samples out" in out
 
 
 def test_slips_take_one_line(failed, capsys, tmp_path):

@@ -2,6 +2,7 @@
 
 import math
 
+import pytest
 import torch
 from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader
@@ -112,3 +113,36 @@ def test_processes_skip_a_step_together(tmp_path):
     expected = trained(tmp_path, None, SecondLeftOut, **steps)
     for name, value in expected.items():
         assert torch.allclose(value, together[name], atol=1e-6), name
+
+
+class Hurt(Share):
+    """As :class:`Share`, without end, and a row of the second process is not finite."""
+
+    def __iter__(self):
+        while True:
+            for batch in super().__iter__():
+                if torch.distributed.get_rank() == 1:
+                    batch["x_1"][2] = math.nan
+                yield batch
+
+
+def test_the_process_to_blame_tells_and_keeps_its_batch(tmp_path):
+    """That of the others is sound, and to repeat it would show nothing."""
+    module = flow(vector_config(), micro_batch=3, max_skipped=2, nonfinite=tmp_path / "nonfinite")
+    trainer = Trainer(
+        accelerator="cpu",
+        strategy="ddp_fork",
+        devices=2,
+        max_steps=3,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+    )
+    with pytest.raises(Exception, match=r"the data are not finite in 1 rows of the batch \(2\)"):
+        trainer.fit(module, DataLoader(Hurt(), batch_size=None))
+    kept = torch.load(tmp_path / "nonfinite" / "step_0000000.pt", weights_only=True)
+    assert kept["rank"] == 1
+    assert kept["number"] == 1
+    assert kept["batch"]["x_1"][2].isnan().all()

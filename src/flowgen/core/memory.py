@@ -1,6 +1,6 @@
 """Work in chunks that shrink when memory runs out, instead of a crash after hours of training."""
 
-import warnings
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
@@ -8,12 +8,16 @@ import torch
 
 Result = TypeVar("Result")
 
+log = logging.getLogger(__name__)
+
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, on an accelerator or in main memory."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    # What the allocator of main memory says on Linux and on Windows.
+    text = str(error) if isinstance(error, RuntimeError) else ""
+    return "DefaultCPUAllocator" in text and "memory" in text
 
 
 def in_chunks(work: Callable[[Sequence[int]], Result], total: int, chunk: int) -> Iterator[Result]:
@@ -38,17 +42,16 @@ def in_chunks(work: Callable[[Sequence[int]], Result], total: int, chunk: int) -
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error) or len(numbers) == 1:
                 raise
-            chunk = len(numbers) // 2
-            result = None
-        if result is None:
-            _give_back()
-            warnings.warn(
-                f"{len(numbers)} at once do not fit in memory: going on with {chunk}",
-                stacklevel=2,
-            )
+        else:
+            start = numbers.stop
+            yield result
             continue
-        yield result
-        start = numbers.stop
+        # Out here the error is gone, and with it all that its frames held.
+        chunk = len(numbers) // 2
+        _give_back()
+        log.warning(
+            "%d at once do not fit in memory, going on with chunks of %d", len(numbers), chunk
+        )
 
 
 def _give_back() -> None:

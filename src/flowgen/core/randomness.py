@@ -50,7 +50,12 @@ def network_randomness(*entropy: int, device: torch.device) -> Iterator[None]:
         entropy: Non-negative integers.
         device: Where the network is.
     """
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(generator_for(*entropy, 1).initial_seed())
+    seed = generator_for(*entropy, 1).initial_seed()
+    cuda = device.type == "cuda"
+    with torch.random.fork_rng(devices=[device] if cuda else []):
+        # torch.manual_seed would seed every device there is, which takes longer than a small step.
+        torch.default_generator.manual_seed(seed)
+        if cuda:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
         yield

@@ -3,7 +3,9 @@
 A step that is taken with such a gradient ruins the weights for good; one that is skipped costs a
 batch. The gradient norm, which clipping needs anyway, and the loss are looked at together: one
 number is read from the device for each step, which waits for the backward pass that the optimiser
-would wait for as well. Processes decide together, so that none of them takes the step alone.
+would wait for as well. A decision on the device alone would not do: learning-rate schedule, number
+of steps and callbacks are counted on the host. Processes decide together, so that none of them
+takes the step alone.
 """
 
 from collections.abc import Callable

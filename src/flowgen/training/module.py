@@ -8,7 +8,6 @@ counted apart from steps: a step that is skipped has used up its batch.
 """
 
 import logging
-import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -105,14 +104,12 @@ class FlowModule(LightningModule):
         self.bins: TimeBins | None = None
         self.latest: dict[str, float | Tensor] = {}
         self.stats: Mapping[str, float | Tensor] = {}
-        self.batch_size = 0
         self.phases: Phases | None = None
         self.guard = FiniteGuard(max_skipped)
         self.nonfinite = None if nonfinite is None else Path(nonfinite)
         self.batches_seen = 0
-        self.stepping = (
-            False  # inside a step weights, optimiser and counters do not belong together
-        )
+        # Inside a step weights, optimiser and counters do not belong together.
+        self.stepping = False
 
     def averaged(self) -> Pipeline:
         """Return the pipeline with the averaged weights."""
@@ -130,7 +127,7 @@ class FlowModule(LightningModule):
         generator = generator_for(self.seed, device=self.device)
         with torch.no_grad():
             pair = self._dropped(self.pair(batch, generator), generator)
-            self._loss(pair, 0, generator)
+            self.objective(self.pipeline.field, pair, generator=generator)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the optimiser and its schedule."""
@@ -168,18 +165,19 @@ class FlowModule(LightningModule):
         optimizer = cast("Optimizer", self.optimizers())
         optimizer.zero_grad()
         total = torch.zeros((), device=self.device)
-        for loss, share, last in self.passes(batch, phases):
+        losses: list[Loss] = []
+        for loss, share, last in self.passes(batch, phases, step):
             with self._synchronised(last), phases.phase("backward"):
                 self.manual_backward(share)
-            self._record(loss.detached())
+            losses.append(loss.detached())
             total = total + share.detach()
         with phases.phase("optimizer"):
             norm = clip_grad_norm_(self.pipeline.field.parameters(), self.clip)
             taken = self.guard.takes(norm, total, self._over_all)
             if taken:
-                self._update(optimizer, norm, step)
+                self._update(optimizer, norm, step, losses)
         self.batches_seen += 1
-        phases.end()
+        phases.end(len(batch["x_1"]) * self.trainer.world_size)
         if taken:
             every = self.trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue]
             if (step + 1) % every == 0 or step + 1 == self.trainer.max_steps:
@@ -190,7 +188,7 @@ class FlowModule(LightningModule):
         self.stepping = False
 
     def passes(
-        self, batch: Mapping[str, Tensor], phases: Phases
+        self, batch: Mapping[str, Tensor], phases: Phases, step: int
     ) -> Iterator[tuple[Loss, Tensor, bool]]:
         """Yield the loss of each micro-batch, its share of the batch's mean, and whether it ends.
 
@@ -200,17 +198,20 @@ class FlowModule(LightningModule):
         Args:
             batch: What the data gave, on the device of the module.
             phases: Is told how long coupling and forward took.
+            step: Optimiser steps taken before.
         """
         entropy = (self.seed, self.batches_seen, self.global_rank)
         generator = generator_for(*entropy, device=self.device)
         with torch.no_grad(), phases.phase("coupling"):
             # Labels are dropped before the batch is split, so that micro-batches change nothing.
             pair = self._dropped(self.pair(batch, generator), generator)
-        self.stats, self.batch_size = pair.stats, len(pair)
+        self.stats = pair.stats
         with network_randomness(*entropy, device=self.device):
             for chunk, last in chunks(pair, self.micro_batch):
                 with phases.phase("forward"):
-                    loss = self._loss(chunk, self.global_step, generator)
+                    loss = self.objective(
+                        self.pipeline.field, chunk, step=step, generator=generator
+                    )
                     share = loss.total() * (len(chunk) / len(pair))
                 yield loss, share, last
 
@@ -242,7 +243,7 @@ class FlowModule(LightningModule):
     def load_training_state(self, state: Mapping[str, Any]) -> None:
         """Go on where :meth:`training_state` was taken."""
         self.batches_seen = int(state["batches_seen"])
-        self.guard.load(state["guard"])
+        self.guard.load(state.get("guard", {"skipped": 0, "in_a_row": 0}))
         self.bins = None
         if state["bins"] is not None:
             self.bins = TimeBins(self.num_bins, self.device)
@@ -255,15 +256,16 @@ class FlowModule(LightningModule):
             return pair
         return replace(pair, cond=conditioner.drop(pair.cond, generator=generator))
 
-    def _loss(self, pair: Pair, step: int, generator: torch.Generator) -> Loss:
-        return self.objective(self.pipeline.field, pair, step=step, generator=generator)
-
-    def _update(self, optimizer: Optimizer, norm: Tensor, step: int) -> None:
+    def _update(self, optimizer: Optimizer, norm: Tensor, step: int, losses: list[Loss]) -> None:
         schedule = cast("LRScheduler", self.lr_schedulers())
         optimizer.step()
         schedule.step()
         self.ema.update(self.pipeline.field, step + 1)
         self.latest = dict(self.stats) | {"grad_norm": norm, "lr": schedule.get_last_lr()[0]}
+        if self.bins is None:
+            self.bins = TimeBins(self.num_bins, self.device)
+        for loss in losses:
+            self.bins.add(loss)
 
     def _over_all(self, flag: Tensor) -> Tensor:
         """Return the sum of a flag over all processes."""
@@ -273,7 +275,7 @@ class FlowModule(LightningModule):
 
     def _tell_skipped(self, batch: Mapping[str, Tensor], step: int) -> None:
         if self.guard.exhausted:
-            fail(self, batch, self.nonfinite)
+            fail(self, batch, step)
         if self.guard.in_a_row == 1:
             logging.getLogger(__name__).warning(
                 "step %d skipped: its loss or gradient is not finite (%d skipped so far)",
@@ -286,32 +288,20 @@ class FlowModule(LightningModule):
         block = getattr(self.trainer.strategy, "block_backward_sync", None)
         return nullcontext() if last or block is None else block()
 
-    def _record(self, loss: Loss) -> None:
-        if self.bins is None:
-            self.bins = TimeBins(self.num_bins, self.device)
-        self.bins.add(loss)
-
     def _log(self) -> None:
-        """Write the means since the last call; the only place where the device is waited for."""
+        """Write the means since the last call."""
         assert self.bins is not None
+        assert self.phases is not None
         self.bins.sums = self.trainer.strategy.reduce(self.bins.sums, reduce_op="sum")
         total, count = self.bins.sums.sum(dim=1).tolist()
-        metrics = {"loss": total / count if count else math.nan}
+        metrics = {"loss": total / count}
         metrics |= {name: float(value) for name, value in self.latest.items()}
         for i, mean in enumerate(self.bins.means().tolist()):
             metrics[f"loss/t{i / self.num_bins:.1f}"] = mean
         metrics["skipped"] = self.guard.skipped
-        metrics |= self._speed()
+        metrics |= self.phases.read()
         self.bins.reset()
         self.latest = {}
         self.trainer.callback_metrics["loss"] = torch.tensor(metrics["loss"])
         for logger in self.loggers:
             logger.log_metrics(metrics, step=self.global_step)
-
-    def _speed(self) -> dict[str, float]:
-        assert self.phases is not None
-        speed = self.phases.read()
-        steps = speed.pop("steps_per_second", None)
-        if steps is not None:
-            speed["samples_per_second"] = steps * self.batch_size * self.trainer.world_size
-        return speed

@@ -58,6 +58,10 @@ def clock_for(device: torch.device) -> Clock:
     return CudaClock() if device.type == "cuda" else WallClock()
 
 
+PENDING = 1000
+"""Most spans of a phase that wait to be read."""
+
+
 class Phases:
     """Adds up the time of named phases over steps.
 
@@ -69,6 +73,8 @@ class Phases:
         self.clock = clock
         self.steps = 0
         self._spans: dict[str, list[tuple[Any, Any]]] = defaultdict(list)
+        self._sums: dict[str, float] = defaultdict(float)
+        self._samples = 0
         self._waited = self._busy = 0.0
         self._since = time.perf_counter()
 
@@ -86,31 +92,38 @@ class Phases:
         self._busy += now - self._since
         self._since = now
 
-    def end(self) -> None:
-        """End a step."""
+    def end(self, samples: int) -> None:
+        """End a step that took so many samples, over all processes."""
         now = time.perf_counter()
         self._busy += now - self._since
         self._since = now
         self.steps += 1
+        self._samples += samples
+        if max(map(len, self._spans.values()), default=0) > PENDING:
+            self._fold()
 
     def rest(self) -> None:
         """Leave out what passed since the step ended: pictures and checkpoints are no training."""
         self._since = time.perf_counter()
 
     def read(self) -> dict[str, float]:
-        """Return ``ms/<phase>`` of a step on average and ``steps_per_second``; start again.
+        """Return ``ms/<phase>`` of a step on average and ``samples_per_second``; start again.
 
-        Nothing if there was no step since the last time.
+        The rate is that of training alone: pictures and checkpoints take no part in it. Nothing is
+        returned if there was no step since the last time.
         """
         if self.steps == 0:
             return {}
-        found = {
-            f"ms/{name}": 1e3 * sum(self.clock.seconds(*span) for span in spans) / self.steps
-            for name, spans in self._spans.items()
-        }
+        self._fold()
+        found = {f"ms/{name}": 1e3 * total / self.steps for name, total in self._sums.items()}
         found["ms/data"] = 1e3 * self._waited / self.steps
-        found["steps_per_second"] = self.steps / max(self._busy, 1e-9)
-        self._spans.clear()
+        found["samples_per_second"] = self._samples / max(self._busy, 1e-9)
+        self._sums.clear()
         self._waited = self._busy = 0.0
-        self.steps = 0
+        self.steps = self._samples = 0
         return found
+
+    def _fold(self) -> None:
+        for name, spans in self._spans.items():
+            self._sums[name] += sum(self.clock.seconds(*span) for span in spans)
+        self._spans.clear()

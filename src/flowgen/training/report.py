@@ -35,6 +35,7 @@ class Report(Callback):
             raise InputError(f"callbacks.report.every_n_steps must be >= 1, got {every_n_steps}")
         self.folder = Path(folder)
         self.every_n_steps = every_n_steps
+        self._looked_at = 0
         self._began = 0.0
         self._spent = 0.0
         self._warned = False
@@ -42,6 +43,7 @@ class Report(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the first report, so that there is a page to open from the start."""
         del pl_module
+        self._looked_at = trainer.global_step
         self._began, self._spent = time.monotonic(), 0.0
         self._write(trainer)
         self._spent = 0.0  # the first one pays for imports
@@ -57,7 +59,10 @@ class Report(Callback):
         """Write a report where the step is due."""
         del pl_module, outputs, batch, batch_idx
         affordable = self._spent <= SHARE * (time.monotonic() - self._began)
-        if trainer.global_step % self.every_n_steps == 0 and affordable:
+        step, before = trainer.global_step, self._looked_at
+        self._looked_at = step
+        # Batches that are skipped end at the step of the one before.
+        if step > before and step % self.every_n_steps == 0 and affordable:
             self._write(trainer)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -54,7 +54,8 @@ class SampleGrid(Callback):
     ) -> None:
         """Draw where the step is due."""
         del outputs, batch, batch_idx
-        if trainer.global_step % self.every_n_steps == 0:
+        # A first batch that is skipped ends at step 0.
+        if trainer.global_step > 0 and trainer.global_step % self.every_n_steps == 0:
             self._draw(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

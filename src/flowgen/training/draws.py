@@ -1,0 +1,108 @@
+"""All random numbers of a stretch of code, kept and given again, on whatever device.
+
+A seed means other numbers on another kind of device, so a batch that broke on an accelerator cannot
+be repeated from its seeds alone. What was drawn is therefore kept, in order, and put in place of
+the draws when the batch is repeated elsewhere: source, times, dropped labels, dropout.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from flowgen.core import InputError
+
+FRESH = frozenset(
+    ("rand", "randn", "randint", "randperm", "rand_like", "randn_like", "randint_like")
+    + ("bernoulli", "multinomial", "normal")
+)
+"""Operations that return what they draw."""
+
+FILLED = frozenset(("uniform_", "normal_", "bernoulli_", "exponential_", "random_", "log_normal_"))
+"""Operations that write what they draw into a tensor."""
+
+DROPOUT = "native_dropout"
+"""What an accelerator calls to drop out; a CPU fills a mask by ``bernoulli_`` instead."""
+
+
+class Record(TorchDispatchMode):
+    """Keeps what is drawn inside, in order, on the CPU.
+
+    Attributes:
+        drawn: The numbers so far; of dropout the mask.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drawn: list[Tensor] = []
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Iterable[Any],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Run an operation and keep its result if it is a draw."""
+        del types
+        result = func(*args, **(kwargs or {}))
+        name = _name(func)
+        if name == DROPOUT:
+            self._keep(result[1])
+        elif name in FRESH or name in FILLED:
+            self._keep(result)
+        return result
+
+    def _keep(self, value: Tensor) -> None:
+        self.drawn.append(value.detach().to("cpu", copy=True))
+
+
+class Repeat(TorchDispatchMode):
+    """Gives what was drawn before in place of what would be drawn inside.
+
+    Args:
+        drawn: Of a :class:`Record`.
+    """
+
+    def __init__(self, drawn: Iterable[Tensor]) -> None:
+        super().__init__()
+        self._drawn = iter(drawn)
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Iterable[Any],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Run an operation, or give the next numbers if it is a draw.
+
+        Raises:
+            InputError: If the numbers are not those of this code.
+        """
+        del types
+        name = _name(func)
+        if name == DROPOUT:
+            x, chance = args[0], args[1]
+            mask = self._next(x).bool()
+            return x * mask / (1 - chance), mask
+        if name in FILLED:
+            return args[0].copy_(self._next(args[0]))
+        result = func(*args, **(kwargs or {}))
+        return self._next(result).to(result) if name in FRESH else result
+
+    def _next(self, like: Tensor) -> Tensor:
+        value = next(self._drawn, None)
+        if value is None:
+            raise InputError("fewer random numbers were kept than are drawn now")
+        if value.shape != like.shape:
+            raise InputError(
+                f"other random numbers were kept than are drawn now: {tuple(value.shape)} instead "
+                f"of {tuple(like.shape)}"
+            )
+        return value.to(like.device)
+
+
+def _name(func: Any) -> str:
+    return str(func.overloadpacket).rpartition(".")[2]
