@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from lightning import Callback, Trainer
+from lightning.pytorch.loggers import CSVLogger
 
 from flowgen.core import InputError, Loss, TrainingFailedError
 from flowgen.training.diagnosis import Layers, watched, weights_not_finite
@@ -35,13 +36,11 @@ def fit(module, folder, steps, images=False, **more):
         max_steps=steps,
         max_epochs=-1,
         accelerator="cpu",
-        logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         default_root_dir=folder,
-        log_every_n_steps=1,
-        **more,
+        **({"logger": False, "log_every_n_steps": 1} | more),
     )
     trainer.fit(module, Rows(images))
     return trainer
@@ -133,6 +132,20 @@ def test_the_run_stops_names_bin_and_layer_and_keeps_the_batch(tmp_path):
     kept = torch.load(file, weights_only=True)
     assert kept["number"] == 3
     assert torch.equal(kept["batch"]["x_1"], Rows(True).batch["x_1"])
+
+
+def test_what_was_learnt_before_the_end_is_logged(tmp_path):
+    logged = []
+    module = flow(vector_config(), max_skipped=2)
+    module.objective = Poisoned(module.objective, module, {3, 4})
+    logger = CSVLogger(tmp_path)
+    logger.log_metrics = lambda metrics, step: logged.append((step, metrics))
+    with pytest.raises(TrainingFailedError):
+        fit(module, tmp_path, 10, logger=logger, log_every_n_steps=100)
+    [(step, metrics)] = logged
+    assert step == 3
+    assert metrics["skipped"] == 2
+    assert math.isfinite(metrics["loss"])
 
 
 def test_weights_that_are_not_finite_are_named(tmp_path):
@@ -356,8 +369,6 @@ def test_dropout_inside_the_network_follows_the_batch_and_not_the_global_state(t
 
 
 def test_the_log_has_phases_and_throughput(tmp_path):
-    from lightning.pytorch.loggers import CSVLogger
-
     module = flow(vector_config())
     trainer = Trainer(
         max_steps=4,

@@ -275,6 +275,8 @@ class FlowModule(LightningModule):
 
     def _tell_skipped(self, batch: Mapping[str, Tensor], step: int) -> None:
         if self.guard.exhausted:
+            if self.latest:
+                self._log()
             fail(self, batch, step)
         if self.guard.in_a_row == 1:
             logging.getLogger(__name__).warning(
