@@ -14,6 +14,7 @@ from flowgen.evaluation import (
     Setting,
     Shards,
     Transport,
+    extractor_for,
     figures_text,
     fitting,
     measured,
@@ -168,3 +169,14 @@ def test_protocol_and_tables():
     lines = rows_text([{"a": 1, "b": 0.5}, {"a": 22}]).splitlines()
     assert [line.split() for line in lines] == [["a", "b"], ["1", "0.5"], ["22"]]
     assert numbers({"g": {"w2": 0.25, "points": 9, "what": "x"}}) == {"w2": 0.25}
+
+
+def test_extractors_by_name(tmp_path):
+    cpu = torch.device("cpu")
+    assert extractor_for("pixels", cpu).name == "pixels"
+    with pytest.raises(InputError, match="extractor must be one of"):
+        extractor_for("vgg", cpu)
+    with pytest.raises(InputError, match="needs inception_weights=<file>"):
+        extractor_for("inception", cpu)
+    with pytest.raises(InputError, match="no such file"):
+        extractor_for("inception", cpu, tmp_path / "none.pth")

@@ -23,7 +23,7 @@ def test_density_on_the_plane_integrates_to_one(prediction):
     with torch.no_grad():
         for parameter in pipeline.field.parameters():
             parameter.mul_(0.3)
-    samples = pipeline.with_sampler(SAMPLER).sample(200)
+    samples = pipeline.with_sampler(SAMPLER).sample(200).detach()
     low, high = samples.amin(0), samples.amax(0)
     middle, reach = (low + high) / 2, (high - low)
     axes = [

@@ -6,7 +6,12 @@ from pathlib import Path
 import torch
 
 from flowgen.core import InputError
-from flowgen.metrics import EfficientNetLite0Features, FeatureExtractor, PixelFeatures
+from flowgen.metrics import (
+    EfficientNetLite0Features,
+    FeatureExtractor,
+    InceptionFeatures,
+    PixelFeatures,
+)
 
 
 def extractor_for(
@@ -15,7 +20,7 @@ def extractor_for(
     """Return the feature extractor of a name; ``auto`` is EfficientNet-Lite0.
 
     Args:
-        name: ``auto``, ``effnet_lite0`` or ``pixels``.
+        name: ``auto``, ``effnet_lite0``, ``pixels`` or ``inception``.
         device: Where features are computed.
         inception_weights: File with the weights of Inception-v3, for ``inception``.
 
@@ -26,7 +31,17 @@ def extractor_for(
         "auto": lambda: EfficientNetLite0Features(device=device),
         EfficientNetLite0Features.name: lambda: EfficientNetLite0Features(device=device),
         PixelFeatures.name: PixelFeatures,
+        InceptionFeatures.name: lambda: _inception(inception_weights, device),
     }
     if name not in extractors:
         raise InputError(f"extractor must be one of {', '.join(extractors)}, got '{name}'")
     return extractors[name]()
+
+
+def _inception(weights: str | Path | None, device: torch.device) -> InceptionFeatures:
+    if weights is None:
+        raise InputError(
+            "extractor=inception needs inception_weights=<file>: the weights of the PyTorch port "
+            "of inception-2015-12-05 (pt_inception-2015-12-05-6726825d.pth)"
+        )
+    return InceptionFeatures(weights, device=device)

@@ -9,6 +9,7 @@ from flowgen.metrics.features import (
 )
 from flowgen.metrics.frechet import GaussianStatistics, frechet_distance
 from flowgen.metrics.image_distances import FeatureSummary, ImageDistances, image_distances
+from flowgen.metrics.inception import InceptionFeatures
 from flowgen.metrics.kernel import KernelDistance, kernel_distance
 from flowgen.metrics.neighbours import NeighbourStatistics, neighbour_statistics
 from flowgen.metrics.paired import psnr, rmse, ssim
@@ -22,6 +23,7 @@ __all__ = [
     "FeatureSummary",
     "GaussianStatistics",
     "ImageDistances",
+    "InceptionFeatures",
     "KernelDistance",
     "LabelAccuracy",
     "LabelClassifier",
