@@ -106,6 +106,10 @@ _EVALUATE = Verb(
         Example("num_samples=1000", "how many samples the figures rest on"),
         Example("sampler=heun", "the integrator"),
         Example("seed=1", "seed of the samples"),
+        Example("measures=[likelihood]", "what to measure, instead of what fits and is fast"),
+        Example(
+            "samplers=[euler,heun] num_steps=[1,2,4,8,16]", "quality against cost, in one run"
+        ),
     ),
     required=("checkpoint=my_run",),
 )
