@@ -65,6 +65,8 @@ def test_sweep_lies_beside_the_figures_of_the_run(trained, place):
         (["num_steps=[0]"], "num_steps must be whole numbers >= 1"),
         (["num_steps=[1.5]"], "num_steps"),
         (["num_steps=[2]", "fine.num_steps=1"], "fine.num_steps must be >= 2"),
+        (["num_steps=[2]", "lpips_weights=[a]"], "lpips_weights must be two files"),
+        (["num_steps=[2]", "lpips_weights=[a,b]"], "no file a"),
         (["measures=[labels]"], "'labels' does not fit: the data are not images"),
         (["measures=[fid]"], "there is no 'fid'"),
         (["measures=[paths]", "num_steps=[2]"], "does not depend on the sampler"),

@@ -9,7 +9,7 @@ from flowgen.data import Digits, EightGaussians, PointData
 from flowgen.evaluation import Fine, Setting, Transport, save_plot, sweep, variants
 from flowgen.evaluation.plot import figures_of
 from flowgen.integrators import Adaptive, Euler, Heun, Sampler, Uniform
-from flowgen.metrics import rmse
+from flowgen.metrics import LPIPS, rmse
 from flowgen.models import ClassifierFree
 from small import built, image_config, vector_config
 
@@ -66,6 +66,26 @@ def test_guidance_is_paid_in_network_rows():
         assert (row["nfe"], row["network_rows"]) == (4, rows)
         assert row["psnr_to_fine"] > 10
         assert "ssim_to_fine" not in row  # images of 4 pixels
+
+
+class Constant:
+    """Stands for a perceptual distance, whose weights are in no package."""
+
+    def __call__(self, x, y):
+        assert x.dtype == y.dtype == torch.uint8
+        return torch.full((len(x),), 0.25)
+
+
+def test_larger_images_have_more_paired_figures():
+    config = image_config(None)
+    config["field"]["network"]["shape"] = config["source"]["shape"] = [1, 32, 32]
+    one = variants({"euler": Sampler(Euler(), Uniform(), 1)}, [])
+    perceptual = Constant()
+    perceptual.__class__ = type("Perceptual", (Constant, LPIPS), {})
+    setting = Setting(built(config), Digits(), 4)
+    (row,) = sweep(setting, one, [], Fine(2, 2), lpips=perceptual)
+    assert row["lpips_to_fine"] == 0.25
+    assert -1 <= row["ssim_to_fine"] <= 1
 
 
 def test_measures_see_the_samples_of_each_sampler():

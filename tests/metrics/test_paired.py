@@ -43,12 +43,13 @@ def test_ssim_falls_with_noise(generator):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda x: rmse(x, x[:1]), "one shape"),
+        (lambda x: rmse(x.float(), x[:1].float()), "one shape"),
         (lambda x: psnr(x, x[:1]), "one shape"),
         (lambda x: ssim(x[..., :8], x[..., :8]), "11 pixels"),
-        (lambda x: rmse(x[:0], x[:0]), "at least 1"),
+        (lambda x: rmse(x[:0].float(), x[:0].float()), "at least 1"),
     ],
 )
 def test_misfits_are_refused(call, message, generator):
-    with pytest.raises((InputError, TypeError), match=f"{message}|rmse|psnr"):
-        call(images(generator).float() if "rmse" in message else images(generator))
+    x = images(generator)
+    with pytest.raises(InputError, match=message):
+        call(x)

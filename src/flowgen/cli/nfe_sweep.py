@@ -42,9 +42,10 @@ def run_sweep(cfg: DictConfig, setting: Any, measures: list[Any], out: Path) -> 
         raise InputError("samplers=[] leaves nothing to compare")
     wanted = variants(samplers, steps)
     fine = Fine(cfg.fine.num_steps, cfg.fine.num_samples)
+    lpips = lpips_of(cfg, setting)
     rows = []
     with tqdm(total=len(wanted), desc="sweeping", leave=False) as bar:
-        for row in sweep(setting, wanted, measures, fine):
+        for row in sweep(setting, wanted, measures, fine, lpips=lpips):
             rows.append(row)
             bar.set_postfix_str(f"{row['sampler']} {row['num_steps']}", refresh=False)
             bar.update()
@@ -59,6 +60,22 @@ def run_sweep(cfg: DictConfig, setting: Any, measures: list[Any], out: Path) -> 
     for name in ("sampler", "grid", "steps", "evaluations_per_sample"):
         del about[name]
     return {"figures": {}, "rows": rows, "protocol": about}
+
+
+def lpips_of(cfg: DictConfig, setting: Any) -> Any:
+    """Return the perceptual distance of ``lpips_weights``, None where none are given.
+
+    Raises:
+        InputError: If they are not two files with the right weights.
+    """
+    from flowgen.core import InputError
+    from flowgen.metrics import LPIPS
+
+    if cfg.lpips_weights is None:
+        return None
+    if len(cfg.lpips_weights) != 2:
+        raise InputError("lpips_weights must be two files: AlexNet's and those of the heads")
+    return LPIPS(*cfg.lpips_weights, device=setting.pipeline.device)
 
 
 def sampler_of(name: str, cfg: DictConfig) -> Any:

@@ -18,7 +18,8 @@ from flowgen.evaluation.measure import Measure, numbers, timed
 from flowgen.evaluation.setting import Setting
 from flowgen.integrators import RK4, Adaptive, Counted, Sampler, Uniform
 from flowgen.integrators.noise import Noise
-from flowgen.metrics import psnr, rmse, ssim
+from flowgen.metrics import LPIPS, psnr, rmse, ssim
+from flowgen.metrics.lpips import MIN_SIDE
 from flowgen.metrics.paired import SSIM_WINDOW
 from flowgen.models import PredictionField
 from flowgen.pipeline import Pipeline
@@ -39,7 +40,7 @@ class Fine:
     """
 
     num_steps: int = 64
-    num_samples: int = 128
+    num_samples: int = 64
 
     def __post_init__(self) -> None:
         """Check the numbers."""
@@ -99,6 +100,8 @@ def sweep(
     variants: Sequence[tuple[str, Sampler]],
     measures: Sequence[Measure],
     fine: Fine,
+    *,
+    lpips: LPIPS | None = None,
 ) -> Iterator[Row]:
     """Yield a row for each sampler: its cost, its error as a solver, and its figures.
 
@@ -112,21 +115,26 @@ def sweep(
         variants: From :func:`variants`.
         measures: Of samples; all must fit.
         fine: What the samplers are compared with.
+        lpips: Also gives ``lpips_to_fine`` of images of 31 pixels or more.
+
+    Raises:
+        InputError: If a stochastic sampler meets a model whose score is not known.
     """
     pipeline = setting.pipeline
+    settings = [setting.of(pipeline.with_sampler(sampler)) for _, sampler in variants]
     reference = _solved(setting, Sampler(RK4(), Uniform(), fine.num_steps), fine.num_samples)
     half = _solved(setting, Sampler(RK4(), Uniform(), fine.num_steps // 2), fine.num_samples)
     floor = rmse(half.x_1, reference.x_1)
-    for name, sampler in variants:
+    for (name, sampler), own in zip(variants, settings, strict=True):
         solved = _solved(setting, sampler, fine.num_samples)
         row: Row = {"sampler": name, "num_steps": sampler.num_steps, "nfe": solved.nfe}
         if not sampler.stochastic:
             row["rmse_to_fine"] = rmse(solved.x_1, reference.x_1)
             row["rmse_to_fine_floor"] = floor
             if setting.images:
-                row |= _image_figures(pipeline, solved.x_1, reference.x_1)
+                row |= _image_figures(pipeline, solved.x_1, reference.x_1, lpips)
         if measures:
-            figures, seconds = timed(measures, setting.of(pipeline.with_sampler(sampler)))
+            figures, seconds = timed(measures, own)
             row |= numbers(figures)
             row["seconds"] = round(seconds, 3)
         row["network_rows"] = solved.rows
@@ -182,10 +190,12 @@ def _counted_rows(field: VelocityField) -> Iterator[list[int]]:
             handle.remove()
 
 
-def _image_figures(pipeline: Pipeline, x: Tensor, y: Tensor) -> Row:
+def _image_figures(pipeline: Pipeline, x: Tensor, y: Tensor, lpips: LPIPS | None) -> Row:
     device = pipeline.device
     images, others = (pipeline.codec.decode(side.to(device)).cpu() for side in (x, y))
     row: Row = {"psnr_to_fine": psnr(images, others)}
     if min(images.shape[-2:]) >= SSIM_WINDOW:
         row["ssim_to_fine"] = ssim(images, others)
+    if lpips is not None and min(images.shape[-2:]) >= MIN_SIDE:
+        row["lpips_to_fine"] = float(lpips(images, others).mean())
     return row

@@ -11,12 +11,14 @@ from flowgen.metrics.frechet import GaussianStatistics, frechet_distance
 from flowgen.metrics.image_distances import FeatureSummary, ImageDistances, image_distances
 from flowgen.metrics.inception import InceptionFeatures
 from flowgen.metrics.kernel import KernelDistance, kernel_distance
+from flowgen.metrics.lpips import LPIPS
 from flowgen.metrics.neighbours import NeighbourStatistics, neighbour_statistics
 from flowgen.metrics.paired import psnr, rmse, ssim
 from flowgen.metrics.path_metrics import PathStatistics, path_statistics
 from flowgen.metrics.transport import Wasserstein, exact_w2, sliced_w2
 
 __all__ = [
+    "LPIPS",
     "Classifier",
     "EfficientNetLite0Features",
     "FeatureExtractor",

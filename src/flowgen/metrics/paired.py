@@ -21,7 +21,7 @@ SSIM_WINDOW = 11
 """Side of the window of SSIM in pixels; smaller images have none."""
 
 
-def rmse(x: Float[Tensor, "n *d"], y: Float[Tensor, "n *d"]) -> float:
+def rmse(x: Float[Tensor, "n *d"], y: Float[Tensor, "m *e"]) -> float:
     """Return the root of the mean square of ``x - y`` over all rows and entries.
 
     Raises:
@@ -35,7 +35,7 @@ def rmse(x: Float[Tensor, "n *d"], y: Float[Tensor, "n *d"]) -> float:
     return float((x.detach().cpu().double() - y.detach().cpu().double()).square().mean().sqrt())
 
 
-def psnr(x: UInt8[Tensor, "n c h w"], y: UInt8[Tensor, "n c h w"]) -> float:
+def psnr(x: UInt8[Tensor, "n c h w"], y: UInt8[Tensor, "m k r s"]) -> float:
     """Return the mean over pairs of the peak signal-to-noise ratio, in decibels, at most 100.
 
     Raises:
@@ -46,7 +46,7 @@ def psnr(x: UInt8[Tensor, "n c h w"], y: UInt8[Tensor, "n c h w"]) -> float:
     return float((10 * torch.log10(255.0**2 / error)).clamp(max=MAX_PSNR).mean())
 
 
-def ssim(x: UInt8[Tensor, "n c h w"], y: UInt8[Tensor, "n c h w"]) -> float:
+def ssim(x: UInt8[Tensor, "n c h w"], y: UInt8[Tensor, "m k r s"]) -> float:
     """Return the mean structural similarity of pairs, in [-1, 1].
 
     Raises:
