@@ -24,7 +24,7 @@ GROUPS = (
 )
 """All groups of a training but ``trainer`` (machines) and those that only sampling has."""
 
-ELSEWHERE = {"experiment", "grid", "guidance", "measure", "trainer"}
+ELSEWHERE = {"diffusion", "experiment", "grid", "guidance", "trainer"}
 """Groups that are walked in ``test_every_choice.py``, or that sampling and evaluation have."""
 
 LEFT_OUT = {"sampler=stored"}
