@@ -107,12 +107,29 @@ _EVALUATE = Verb(
         Example("sampler=heun", "the integrator"),
         Example("seed=1", "seed of the samples"),
         Example("measures=[likelihood]", "what to measure, instead of what fits and is fast"),
-        Example(
-            "samplers=[euler,heun] num_steps=[1,2,4,8,16]", "quality against cost, in one run"
-        ),
+        Example("samplers=[euler,heun] num_steps=[1,2,4,8,16]", "quality against cost, in one run"),
     ),
     required=("checkpoint=my_run",),
 )
 
-VERBS = {verb.name: verb for verb in (_TRAIN, _SAMPLE, _EVALUATE)}
+_FIT_SAMPLER = Verb(
+    name="fit_sampler",
+    summary="fit the steps of a sampler to a model",
+    description=(
+        "Fit the sizes of a sampler's steps, or all its weights, so that few steps end where many "
+        "do. Exports the model with its fitted sampler, which samples so without further settings."
+    ),
+    command="flowgen fit_sampler checkpoint=runs/digits/<time> sampler.num_steps=8",
+    overrides=(
+        Example("checkpoint=my_run", "run folder or checkpoint file"),
+        Example("sampler=ab2", "the method whose steps are fitted"),
+        Example("sampler.num_steps=4", "how many steps it will have"),
+        Example("solver=true", "fit the weights of all velocities too: closer, but slower to fit"),
+        Example("guidance.scale=2", "fit to the guided model"),
+        Example("out=fast.safetensors", "the exported model"),
+    ),
+    required=("checkpoint=my_run",),
+)
+
+VERBS = {verb.name: verb for verb in (_TRAIN, _SAMPLE, _EVALUATE, _FIT_SAMPLER)}
 """Verbs by name, in the order of the overview."""

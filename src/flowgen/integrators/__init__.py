@@ -19,6 +19,7 @@ from flowgen.integrators.exponential import (
     ExponentialMultistep,
     UniPC,
 )
+from flowgen.integrators.fitted import Fit, fit_grid, fit_solver, teacher_ends
 from flowgen.integrators.grids import (
     EDMRho,
     Explicit,
@@ -40,6 +41,7 @@ from flowgen.integrators.likelihood import (
 )
 from flowgen.integrators.multistep import AdamsBashforth
 from flowgen.integrators.noise import Noise
+from flowgen.integrators.non_stationary import NonStationary
 from flowgen.integrators.renewing import EDMChurn, Overshoot, StochasticDDIM
 from flowgen.integrators.runge_kutta import (
     RK4,
@@ -79,6 +81,7 @@ __all__ = [
     "ExactDivergence",
     "Explicit",
     "ExponentialMultistep",
+    "Fit",
     "Grid",
     "Heun",
     "Hutchinson",
@@ -93,6 +96,7 @@ __all__ = [
     "LongLast",
     "Midpoint",
     "Noise",
+    "NonStationary",
     "Overshoot",
     "Quadratic",
     "RK4",
@@ -112,7 +116,10 @@ __all__ = [
     "Time",
     "UniPC",
     "Uniform",
+    "fit_grid",
+    "fit_solver",
     "integrate",
     "log_density_change",
+    "teacher_ends",
     "trajectory",
 ]

@@ -187,7 +187,7 @@ class Pipeline(nn.Module):
         end = first + num_samples
         labels = self.labels(end, label)
         field = self.velocity()
-        with _eval_mode(self.field):
+        with eval_mode(self.field):
 
             def draw(places: Sequence[int]) -> Tensor:
                 numbers = range(first + places[0], first + places[-1] + 1)
@@ -235,7 +235,7 @@ class Pipeline(nn.Module):
             raise InputError("a conditional model needs label= to encode")
         labels = self.labels(len(x), label)
         x_1 = self.codec.encode(x.to(self.device))
-        with _eval_mode(self.field):
+        with eval_mode(self.field):
             x_0 = self.sampler.encode(self.velocity(), x_1, self._cond(labels))
         return (x_0 / self.initial_scale).cpu()
 
@@ -274,7 +274,7 @@ class Pipeline(nn.Module):
         if self.conditioner is not None and label is None:
             raise InputError("a conditional model needs label= for likelihoods")
         labels = self.labels(len(x), label)
-        with _eval_mode(self.field):
+        with eval_mode(self.field):
 
             def work(places: Sequence[int]) -> Tensor:
                 rows = slice(places[0], places[-1] + 1)
@@ -293,7 +293,7 @@ class Pipeline(nn.Module):
         """
         counted = Counted(self.field)
         labels = self.labels(1)
-        with torch.no_grad(), _eval_mode(self.field):
+        with torch.no_grad(), eval_mode(self.field):
             noise = Noise(0, range(1)) if self.sampler.stochastic else None
             field, x_0 = self._guided(counted), self.noise(0, range(1))
             self.sampler.sample(field, x_0, self._cond(labels), noise=noise)
@@ -317,7 +317,7 @@ class Pipeline(nn.Module):
 
 
 @contextmanager
-def _eval_mode(module: nn.Module) -> Iterator[None]:
+def eval_mode(module: nn.Module) -> Iterator[None]:
     """Switch a module to evaluation and back, whatever happens between."""
     training = module.training
     module.eval()
