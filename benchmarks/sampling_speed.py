@@ -10,6 +10,7 @@ several times over; medians are printed as JSON.
 """
 
 import argparse
+import copy
 import importlib.util
 import json
 import platform
@@ -73,11 +74,10 @@ def ours(field: Any, x: Tensor, steps: int, cond: Any) -> Callable[[], Tensor]:
 
 
 def compiled(field: Any, x: Tensor, steps: int, cond: Any) -> Callable[[], Tensor]:
-    """The integrator of flowgen with the whole step compiled."""
-    from flowgen.integrators import Compiled
-
-    stepper, grid = Compiled(Euler()), Uniform()(steps)
-    return lambda: integrate(stepper, field, x, grid, cond)
+    """The integrator of flowgen with the network compiled, as by compile=true."""
+    field = copy.deepcopy(field)
+    (field.field if isinstance(field, Guided) else field).network.compile()
+    return ours(field, x, steps, cond)
 
 
 def torchdiffeq(field: PredictionField, x: Tensor, steps: int, cond: Any) -> Callable[[], Tensor]:

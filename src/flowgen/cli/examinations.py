@@ -104,6 +104,8 @@ def kernels() -> Iterator[Finding]:
     import torch
     from torch.nn.functional import scaled_dot_product_attention
 
+    from flowgen.cli.compiling import find_compiler
+
     place = "cuda" if torch.cuda.is_available() else "cpu"
     generator = torch.Generator().manual_seed(0)
     q, k, v = torch.randn(3, 1, 2, 16, 8, generator=generator, dtype=torch.float64)
@@ -127,8 +129,7 @@ def kernels() -> Iterator[Finding]:
                 f"attention in {name} on {place} is wrong by {error:.0e}",
                 "reinstall torch; if it stays, report it with this output",
             )
-    compilers = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "c++", "clang++", "cl"]
-    compiler = next((found for name in compilers if (found := shutil.which(name))), None)
+    compiler = find_compiler()
     if compiler:
         yield Finding("ok", f"compile=true: C++ compiler {compiler}")
     else:

@@ -5,6 +5,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from flowgen.cli.assemble import make
+from flowgen.cli.compiling import compile_network
 from flowgen.core import InputError
 from flowgen.paths import AffinePath, Rescheduled
 from flowgen.pipeline import Pipeline, find, load
@@ -19,6 +20,8 @@ def restore(cfg: DictConfig) -> Pipeline:
     if cfg.num_samples < 1:
         raise InputError(f"num_samples must be >= 1, got {cfg.num_samples}")
     loaded = load(cfg.checkpoint, weights=cfg.weights, device=cfg.device, trust_code=cfg.trust_code)
+    if cfg.compile:
+        compile_network(loaded.field.network)
     if "_target_" in cfg.sampler:
         loaded = loaded.with_sampler(make(cfg.sampler, "sampler"))
     elif cfg.sampler.num_steps is not None:

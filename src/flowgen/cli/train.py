@@ -49,6 +49,7 @@ def run(cfg: DictConfig) -> Path:
         loop,
         module,
     )
+    from flowgen.cli.compiling import compile_network
     from flowgen.cli.dry_run import dry_run
     from flowgen.cli.resume import Start, automatic, config_of_run, resumed
     from flowgen.cli.session import session
@@ -101,7 +102,7 @@ def run(cfg: DictConfig) -> Path:
             callback.use(data, flow.pipeline)
     flow.rehearse(data.train.__getitems__(list(range(min(2, len(data.train))))))
     if cfg.compile:
-        flow.pipeline.field.network.compile()
+        compile_network(flow.pipeline.field.network)
     added: list[Any] = [Interruption()]
     if wanted is not None:
         added.append(Resume(start.content, loader.batch_sampler))
