@@ -153,6 +153,15 @@ def test_diffusers_shift_is_ours():
     close(1 - Shifted(3.0)(8), scheduler.sigmas.double(), atol=1e-6)
 
 
+def test_diffusers_shift_terminal_is_ours():
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=2.0, shift_terminal=0.1)
+    scheduler.set_timesteps(sigmas=[1 - i / 8 for i in range(8)])
+    ours = Shifted(2.0, terminal=0.1)(8)
+    close(1 - ours, scheduler.sigmas.double(), atol=1e-6)
+    assert float(ours[-2]) == pytest.approx(0.9)
+    assert Shifted(2.0, terminal=0.1)(1).tolist() == [0.0, 1.0]
+
+
 def test_diffusers_flow_match_heun():
     scheduler = FlowMatchHeunDiscreteScheduler(shift=1.0)
     scheduler.set_timesteps(len(NODES) - 1)

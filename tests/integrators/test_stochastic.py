@@ -28,6 +28,7 @@ from flowgen.integrators import (
     Overshoot,
     ReverseDiffusion,
     Sampler,
+    Shifted,
     SigmaDiffusion,
     StochasticDDIM,
     StochasticHeun,
@@ -304,6 +305,7 @@ def test_what_cannot_be_done_is_refused(stepper):
         (lambda: EDMChurn(s_noise=0.0), "s_noise must be finite and > 0"),
         (lambda: Overshoot(-0.1), "strength must be finite and >= 0"),
         (lambda: LongLast(1.0), r"last must be in \(0, 1\), got 1.0"),
+        (lambda: Shifted(2.0, terminal=1.0), r"terminal must be in \(0, 1\), got 1.0"),
     ],
 )
 def test_bad_numbers_are_refused(build, message):

@@ -100,25 +100,34 @@ class Shifted:
     Args:
         shift: > 0; above 1 puts more steps near the noise, 1 is uniform. Two shifts compose to
             their product, so a shift must not be applied twice.
+        terminal: Noise left where the last step starts, in ``(0, 1)``: all nodes but the last are
+            scaled so that the last but one is ``1 - terminal``. None leaves them. Not for a single
+            step.
 
     Raises:
-        InputError: If ``shift`` is not positive.
+        InputError: If ``shift`` is not positive, or ``terminal`` leaves its range.
 
     Source: Esser et al. 2024, arXiv 2403.03206, equation 23 (there with time reversed; 3 is its
     choice for images of 1024 pixels).
     """
 
     shift: float = 3.0
+    terminal: float | None = None
 
     def __post_init__(self) -> None:
         """Check the shift."""
         if not 0 < self.shift < math.inf:
             raise InputError(f"shift must be finite and > 0, got {self.shift}")
+        if self.terminal is not None and not 0 < self.terminal < 1:
+            raise InputError(f"terminal must be in (0, 1), got {self.terminal}")
 
     def __call__(self, num_steps: int) -> Nodes:
         """Return the nodes of ``num_steps`` steps, shape ``(num_steps + 1,)``."""
         u = _fractions(num_steps)
-        return _pinned(u / (self.shift - (self.shift - 1) * u))
+        nodes = u / (self.shift - (self.shift - 1) * u)
+        if self.terminal is not None and num_steps > 1:
+            nodes[:-1] *= (1 - self.terminal) / nodes[-2].clone()
+        return _pinned(nodes)
 
 
 @dataclass(frozen=True)

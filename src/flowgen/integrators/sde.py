@@ -54,8 +54,8 @@ class EulerMaruyama(StochasticStepper):
 class StochasticHeun(EulerMaruyama):
     """Noise first, then a Heun step of the drift: weak order 1, two evaluations a step.
 
-    ``y = x + sqrt(2 w h) xi``, then ``y + h/2 (k_1 + k_2)`` with the drift ``k = v + w s``. It errs
-    less than Euler-Maruyama where the drift bends; the last step costs one evaluation.
+    ``y = x + sqrt(2 w h) xi``, then ``y + h/2 (k_1 + k_2)`` with the drift ``k = v + w s``, as SiT
+    samples. The last step costs one evaluation.
     """
 
     def _move(
