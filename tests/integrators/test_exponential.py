@@ -144,12 +144,12 @@ def test_whole_flow_and_back_on_every_path(stepper, schedule):
     oracle, x_0 = gaussian(schedule), states()
     # equal steps of EDM's own time are steps in a power of the level
     grid = Uniform() if isinstance(schedule, EDM) else LogSNRUniform(0.002, 0.9995)
-    sampler = Sampler(stepper, grid, 60)
+    sampler = Sampler(stepper, grid, 40)
     low, high = (torch.full((6,), end).double() for end in oracle.domain)
     start = x_0 * AffinePath(schedule).initial_scale
     end = sampler.sample(oracle, start)
     exact = oracle.flow(start, low, high)
-    atol = 0.08 if stepper.order == 1 else 0.015
+    atol = 0.12 if stepper.order == 1 else 0.03
     torch.testing.assert_close(end, exact, rtol=0, atol=atol)
     torch.testing.assert_close(sampler.encode(oracle, exact), start, rtol=0, atol=4 * atol)
 

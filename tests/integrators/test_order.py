@@ -24,13 +24,13 @@ RUNGE_KUTTA = [Euler(), Midpoint(), Heun(), Ralston(), Kutta3(), RK4(), RK4Three
 STEPPERS = [*RUNGE_KUTTA, AdamsBashforth(2), AdamsBashforth(3), AdamsBashforth(4)]
 
 
-def observed_orders(stepper, field, x, exact, ends, place=Uniform(), start=16):  # noqa: B008
-    """Return log2 of the error ratios of 16, 32, 64 and 128 steps."""
+def observed_order(stepper, field, x, exact, ends, place=Uniform(), start=16):  # noqa: B008
+    """Return log2 of the error ratio of 64 and 128 steps."""
     errors = []
-    for n in (start, 2 * start, 4 * start, 8 * start):
+    for n in (4 * start, 8 * start):
         grid = ends[0] + (ends[1] - ends[0]) * place(n)
         errors.append(float((integrate(stepper, field, x, grid) - exact).norm()))
-    return [math.log2(a / b) for a, b in zip(errors[:-1], errors[1:], strict=True)]
+    return math.log2(errors[0] / errors[1])
 
 
 def separable(x, t, cond=None):
@@ -38,13 +38,16 @@ def separable(x, t, cond=None):
     return 2 * x.square() * t.cos().reshape(-1, *[1] * (x.ndim - 1))
 
 
-@pytest.mark.parametrize("stepper", STEPPERS, ids=repr)
-@pytest.mark.parametrize("shape", [(4, 2), (2, 1, 2, 2), (1, 3)], ids=str)
+@pytest.mark.parametrize(
+    ("stepper", "shape"),
+    [*[(stepper, (4, 2)) for stepper in STEPPERS], (Heun(), (2, 1, 2, 2)), (Heun(), (1, 3))],
+    ids=str,
+)
 @pytest.mark.parametrize("ends", [(0.0, 1.0), (1.0, 0.3)], ids=str)
 def test_order_on_a_nonlinear_flow(stepper, shape, ends):
     x = torch.linspace(-0.4, 0.3, math.prod(shape), dtype=torch.float64).reshape(shape)
     exact = 1 / (1 / x + 2 * math.sin(ends[0]) - 2 * math.sin(ends[1]))
-    assert abs(observed_orders(stepper, separable, x, exact, ends)[-1] - stepper.order) < 0.15
+    assert abs(observed_order(stepper, separable, x, exact, ends) - stepper.order) < 0.15
 
 
 @pytest.mark.parametrize("stepper", [AdamsBashforth(order) for order in (2, 3, 4)], ids=repr)
@@ -52,8 +55,8 @@ def test_order_of_multistep_methods_on_unequal_steps(stepper):
     x = torch.linspace(-0.4, 0.3, 6, dtype=torch.float64).reshape(3, 2)
     exact = 1 / (1 / x - 2 * math.sin(1.0))
     place = Sway(-0.9)  # the last steps are ten times the first
-    orders = observed_orders(stepper, separable, x, exact, (0.0, 1.0), place, start=128)
-    assert abs(orders[-1] - stepper.order) < 0.15
+    order = observed_order(stepper, separable, x, exact, (0.0, 1.0), place, start=128)
+    assert abs(order - stepper.order) < 0.15
 
 
 @pytest.mark.parametrize("stepper", STEPPERS, ids=repr)
@@ -65,8 +68,8 @@ def test_order_on_the_gaussian_flow(stepper, ends):
     oracle = GaussianOracle(torch.tensor([1.0, -2.0]), cov_1, torch.tensor([0.5, 0.3]), cov_0)
     x = oracle.sample(8, generator=torch.Generator().manual_seed(1)).x_0
     start, end = (torch.full((8,), time, dtype=torch.float64) for time in ends)
-    orders = observed_orders(stepper, oracle, x, oracle.flow(x, start, end), ends)
-    assert orders[-1] > stepper.order - 0.15
+    order = observed_order(stepper, oracle, x, oracle.flow(x, start, end), ends)
+    assert order > stepper.order - 0.15
 
 
 @pytest.mark.parametrize("stepper", RUNGE_KUTTA, ids=repr)

@@ -108,12 +108,15 @@ STEPPERS = [
 ]
 
 
-@pytest.mark.parametrize("stepper", STEPPERS, ids=repr)
-@pytest.mark.parametrize("schedule", [Linear(), Trig()], ids=["linear", "trig"])
+@pytest.mark.parametrize(
+    ("stepper", "schedule"),
+    [(stepper, (Linear(), Trig())[i % 2]) for i, stepper in enumerate(STEPPERS)],
+    ids=repr,
+)
 def test_moments_converge_to_those_of_the_path_at_the_weak_order(stepper, schedule):
     field, errors = gaussian(schedule), []
     mean, var = true_moments(field, 0.9)
-    for n in (80, 160):
+    for n in (60, 120):
         nodes = 0.1 + 0.8 * Uniform()(n)
         found = moments_at_end(stepper, field, nodes)
         errors.append((abs(found[0] - mean), abs(found[1] - var)))
@@ -206,9 +209,7 @@ def test_renewed_noise_is_exact_in_law():
     [
         EulerMaruyama(SigmaDiffusion(), LastTweedie()),
         EulerMaruyama(ReverseDiffusion()),
-        EulerMaruyama(ConstantDiffusion(0.3)),
-        EulerMaruyama(LinearDiffusion()),
-        StochasticHeun(),
+        StochasticHeun(ConstantDiffusion(0.3)),
         StochasticDDIM(),
         EDMChurn(s_noise=1.0),
         Overshoot(),
@@ -216,7 +217,7 @@ def test_renewed_noise_is_exact_in_law():
     ids=repr,
 )
 def test_a_mixture_keeps_its_moments(stepper):
-    count = 2000
+    count = 1000
     field = mixture()
     x_0 = torch.randn(count, 1, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     grid = EDMRho()(40) if isinstance(stepper, EDMChurn) else LongLast()(80)
@@ -226,7 +227,7 @@ def test_a_mixture_keeps_its_moments(stepper):
     assert float(x_1.mean()) == pytest.approx(mean, abs=3 * math.sqrt(var / count))
     # 3 standard errors of the variance (kurtosis below 3) and the bias of order h
     assert float(x_1.var()) == pytest.approx(var, abs=3 * var * math.sqrt(2 / count) + 0.02)
-    assert float((x_1 > 0).double().mean()) == pytest.approx(0.58, abs=0.03)
+    assert float((x_1 > 0).double().mean()) == pytest.approx(0.58, abs=0.05)
     assert not torch.allclose(x_1, integrate(Heun(), field, x_0, grid), atol=0.1)
 
 
