@@ -3,7 +3,8 @@
     flowgen evaluate checkpoint=... samplers=[...] num_steps=[2,4,8,16] out=nfe.json
     python benchmarks/nfe_table.py nfe.json --figure rmse_to_fine
 
-One row for each sampler, one column for each number of evaluations; the best of a column is bold.
+One row for each sampler, one column for each number of evaluations; the best of a column is bold. A
+cell is empty where no number of steps of the sweep costs just so many evaluations.
 """
 
 import argparse
@@ -29,6 +30,8 @@ def main() -> None:
     print(f"| sampler | {' | '.join(f'{nfe} evaluations' for nfe in arguments.nfe)} |")
     print(f"|---|{'---|' * len(arguments.nfe)}")
     for sampler, found in table.items():
+        if not set(found) & set(arguments.nfe):
+            continue
         cells = []
         for nfe in arguments.nfe:
             value = found.get(nfe)
