@@ -31,7 +31,8 @@ def prose(page):
 def commands(page):
     """The command lines of a page, split into words: those of its blocks, then of its prose."""
     lines = "".join(blocks(page, "bash")).replace("\\\n", " ").splitlines()
-    lines += re.findall(r"`((?:flowgen (?:train|sample|evaluate|config)|make) [^`]+)`", prose(page))
+    verbs = "train|sample|evaluate|config|fit-[a-z]+"
+    lines += re.findall(rf"`((?:flowgen (?:{verbs})|make) [^`]+)`", prose(page))
     return [words for line in lines if (words := shlex.split(line, comments=True))]
 
 

@@ -1,4 +1,4 @@
-"""``flowgen fit_sampler``: the exported file loads and samples with what was fitted."""
+"""``flowgen fit-sampler``: the exported file loads and samples with what was fitted."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from flowgen.integrators import Explicit, NonStationary, Sampler, Uniform, UniPC
 
 RUN = ["data=moons", "data.num_train=300", "data.num_test=50", "model=mlp", "data.batch_size=64"]
 RUN += ["trainer.max_steps=60", "callbacks=quiet", "run_dir=run", "optimizer.lr=3e-3"]
-FIT = ["fit_sampler", "checkpoint=run", "num_samples=48", "iterations=4", "teacher_steps=20"]
+FIT = ["fit-sampler", "checkpoint=run", "num_samples=48", "iterations=4", "teacher_steps=20"]
 
 
 @pytest.fixture

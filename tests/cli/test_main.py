@@ -51,6 +51,17 @@ def test_help_of_config(capsys):
         assert "flowgen config groups" in capsys.readouterr().out
 
 
+def test_underscore_in_a_verb_stands_for_a_hyphen(capsys):
+    told = []
+    for verb in ("fit-sampler", "fit_sampler"):
+        for words in ([verb, "--help"], ["help", verb], ["config", "show", verb]):
+            assert main(words) == 0
+            told.append(capsys.readouterr().out)
+    assert told[:3] == told[3:]
+    assert told[0].startswith("usage: flowgen fit-sampler ")
+    assert "teacher_steps" in told[2]
+
+
 @pytest.mark.parametrize("words", [["--version"], ["train", "--version"]])
 def test_version(words, capsys):
     assert main(words) == 0
@@ -62,6 +73,7 @@ def test_version(words, capsys):
     [
         (["tarin"], "error: no verb 'tarin'; did you mean 'train'?\n"),
         (["help", "smaple"], "error: no verb 'smaple'; did you mean 'sample'?\n"),
+        (["fit-smapler"], "error: no verb 'fit-smapler'; did you mean 'fit-sampler'?\n"),
         (["x7q"], f"error: no verb 'x7q'; verbs: {', '.join([*VERBS, *COMMANDS, 'help'])}\n"),
         (["seed=3"], "error: 'seed=3' comes before the verb: write flowgen train seed=3\n"),
     ],

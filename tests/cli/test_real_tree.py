@@ -39,7 +39,7 @@ def test_every_override_in_the_help_is_accepted(verb, shipped):
         words = [word for word in example.text.split() if not word.startswith("--")]
         required = [] if words[0] in verb.required else list(verb.required)
         multirun = words != example.text.split()
-        check = OverrideCheck(shipped, verb.name, multirun, filled_in=verb.filled_in)
+        check = OverrideCheck(shipped, verb.config_name, multirun, filled_in=verb.filled_in)
         assert check([*required, *words]) == (2 if multirun else 1)
 
 
@@ -47,7 +47,7 @@ def test_every_override_in_the_help_is_accepted(verb, shipped):
 def test_the_example_command_is_accepted(verb, shipped):
     words = [word for word in verb.command.split() if "=" in word]
     words = ["checkpoint=runs/a" if "<time>" in word else word for word in words]
-    assert OverrideCheck(shipped, verb.name, filled_in=verb.filled_in)(words) == 1
+    assert OverrideCheck(shipped, verb.config_name, filled_in=verb.filled_in)(words) == 1
 
 
 def test_slips_over_all_names_are_understood(shipped):

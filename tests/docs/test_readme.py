@@ -12,7 +12,7 @@ from flowgen.cli.config_tree import ConfigTree
 from flowgen.cli.flags import parse_flags
 from flowgen.cli.main import main
 from flowgen.cli.overrides import OverrideCheck
-from flowgen.cli.verbs import VERBS
+from flowgen.cli.verbs import verb_named
 from flowgen.data import Moons
 from flowgen.pipeline import description
 from flowgen.pipeline.checkpoint import KEY
@@ -87,12 +87,12 @@ def understood(words):
         targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M)
         return set(rest) <= set(targets)
     assert program == "flowgen", f"no test knows what '{' '.join(words)}' does"
-    if rest[0] not in VERBS or "--help" in rest:
+    verb = verb_named(rest[0])
+    if verb is None or "--help" in rest:
         return main(rest) == 0
     if "distance=log_cosh" in rest and "--config-dir" not in rest:
         rest = [*rest, "--config-dir", "my_configs"]  # stands for a file inside flowgen's own tree
-    verb = VERBS[rest[0]]
-    line = parse_flags(rest[1:], verb.name, config_dir())
+    line = parse_flags(rest[1:], verb.config_name, config_dir())
     check = OverrideCheck(line.tree, line.config_name, line.multirun, line.runs, verb.filled_in)
     return check(line.overrides) >= 1
 

@@ -9,7 +9,7 @@ from flowgen.cli.config_tree import ConfigTree
 from flowgen.cli.errors import UsageError
 from flowgen.cli.help_text import group_text, groups_text, table
 from flowgen.cli.suggest import did_you_mean
-from flowgen.cli.verbs import VERBS, Example
+from flowgen.cli.verbs import VERBS, Example, verb_named
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -69,10 +69,12 @@ def _show(words: Sequence[str], folder: Path) -> str:
 
     name, rest = "train", list(words)
     if rest and "=" not in rest[0] and not rest[0].startswith(("~", "-")):
-        name = rest.pop(0)
-        if name not in VERBS:
-            hint = did_you_mean(name, VERBS) or f"; verbs: {', '.join(VERBS)}"
-            raise UsageError(f"no verb '{name}'{hint}")
+        typed = rest.pop(0)
+        verb = verb_named(typed)
+        if verb is None:
+            hint = did_you_mean(typed, VERBS) or f"; verbs: {', '.join(VERBS)}"
+            raise UsageError(f"no verb '{typed}'{hint}")
+        name = verb.config_name
     line = parse_flags(rest, name, folder)
     OverrideCheck(line.tree, line.config_name, complete=False)(line.overrides)
     with composed(line.tree, line.config_name, line.overrides) as config:

@@ -1,4 +1,4 @@
-"""``flowgen fit_sampler``: fit the steps of a sampler to a model and export both as one file."""
+"""``flowgen fit-sampler``: fit the steps of a sampler to a model and export both as one file."""
 
 from pathlib import Path
 

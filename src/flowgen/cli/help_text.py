@@ -62,7 +62,9 @@ Documentation: README.md and docs/ of the repository; in Python: help(flowgen).
 
 def verb_help(verb: Verb, tree: ConfigTree) -> str:
     """Return the text of ``flowgen VERB --help``."""
-    groups = [(group, ", ".join(names)) for group, names in tree.groups_of(verb.name).items()]
+    groups = [
+        (group, ", ".join(names)) for group, names in tree.groups_of(verb.config_name).items()
+    ]
     return f"""usage: flowgen {verb.name} [group=choice ...] [key=value ...] [--multirun]
 
 {fill(verb.description, width())}

@@ -49,7 +49,7 @@ def run_verb(verb: Verb, words: Sequence[str], folder: Path) -> int:
     Returns:
         The exit code of success; failures are raised.
     """
-    line = parse_flags(words, verb.name, folder)
+    line = parse_flags(words, verb.config_name, folder)
     if line.tree.file(line.config_name) is None:
         raise UsageError(f"no config '{line.config_name}.yaml' in {line.tree.folders[-1]}")
     jobs = 1
@@ -94,7 +94,7 @@ def _job_argv(ours: list[str], verb: Verb, words: Sequence[str], line: Flags) ->
     if job_number() is None:
         return ours
     front = ours[: len(ours) - len(words)] if ours[-len(words) :] == [*words] else [ours[0]]
-    if front == ours[:1] and not ours[0].endswith(f"{verb.name}.py"):
+    if front == ours[:1] and not ours[0].endswith(f"{verb.config_name}.py"):
         front.append(verb.name)
     flags = [word for word in line.flags if word not in ("-m", "--multirun")]
     return [*front, *flags, *HydraConfig.get().overrides.task]

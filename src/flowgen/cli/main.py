@@ -11,7 +11,7 @@ from flowgen.cli.config_tree import ConfigTree
 from flowgen.cli.errors import UsageError, exit_code
 from flowgen.cli.help_text import overview, verb_help
 from flowgen.cli.suggest import did_you_mean
-from flowgen.cli.verbs import VERBS
+from flowgen.cli.verbs import VERBS, verb_named
 
 _HELP = {"-h", "--help"}
 
@@ -41,13 +41,14 @@ def _dispatch(words: list[str], folder: Path | None) -> int:
             return _help([command], folder)
         module = importlib.import_module(COMMANDS[command].module)
         return module.run(rest, folder or find_config_dir())
-    if command not in VERBS:
+    verb = verb_named(command)
+    if verb is None:
         raise UsageError(_unknown(command))
     if _HELP & set(rest):
         return _help([command], folder)
     from flowgen.cli.hydra_app import run_verb
 
-    return run_verb(VERBS[command], rest, folder or find_config_dir())
+    return run_verb(verb, rest, folder or find_config_dir())
 
 
 def _help(words: list[str], folder: Path | None) -> int:
@@ -56,8 +57,8 @@ def _help(words: list[str], folder: Path | None) -> int:
         text = overview()
     elif topic in COMMANDS:
         text = importlib.import_module(COMMANDS[topic].module).help_text()
-    elif topic in VERBS:
-        text = verb_help(VERBS[topic], ConfigTree((folder or find_config_dir(),)))
+    elif verb := verb_named(topic):
+        text = verb_help(verb, ConfigTree((folder or find_config_dir(),)))
     else:
         raise UsageError(_unknown(topic))
     sys.stdout.write(text)

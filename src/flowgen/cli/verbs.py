@@ -1,4 +1,6 @@
-"""The verbs that Hydra runs, and what their help says; the code is in the module of the same name.
+"""The verbs that Hydra runs, and what their help says.
+
+Config and code are in the files of the same name, with underscores for its hyphens.
 
 Every example here is composed by a test, so none can go stale.
 """
@@ -19,7 +21,7 @@ class Verb:
     """A verb of the command line.
 
     Args:
-        name: As typed; also the primary config and the module ``flowgen.cli.<name>`` with ``run``.
+        name: As typed, in lower case with hyphens.
         summary: One line for the overview.
         description: A paragraph for the verb's own help.
         command: A complete command to copy.
@@ -37,9 +39,14 @@ class Verb:
     filled_in: tuple[str, ...] = ()
 
     @property
+    def config_name(self) -> str:
+        """Name of the primary config: that of the verb with underscores for hyphens."""
+        return self.name.replace("-", "_")
+
+    @property
     def module(self) -> str:
         """Name of the module whose ``run(cfg)`` does the work."""
-        return f"flowgen.cli.{self.name}"
+        return f"flowgen.cli.{self.config_name}"
 
 
 PLACEHOLDERS = {"checkpoint": "run folder or file", "data.root": "folder of images"}
@@ -113,13 +120,13 @@ _EVALUATE = Verb(
 )
 
 _FIT_SAMPLER = Verb(
-    name="fit_sampler",
+    name="fit-sampler",
     summary="fit the steps of a sampler to a model",
     description=(
         "Fit the sizes of a sampler's steps, or all its weights, so that few steps end where many "
         "do. Exports the model with its fitted sampler, which samples so without further settings."
     ),
-    command="flowgen fit_sampler checkpoint=runs/digits/<time> sampler.num_steps=8",
+    command="flowgen fit-sampler checkpoint=runs/digits/<time> sampler.num_steps=8",
     overrides=(
         Example("checkpoint=my_run", "run folder or checkpoint file"),
         Example("sampler=ab2", "the method whose steps are fitted"),
@@ -133,3 +140,8 @@ _FIT_SAMPLER = Verb(
 
 VERBS = {verb.name: verb for verb in (_TRAIN, _SAMPLE, _EVALUATE, _FIT_SAMPLER)}
 """Verbs by name, in the order of the overview."""
+
+
+def verb_named(typed: str) -> Verb | None:
+    """Return the verb that was ``typed``, where ``_`` may stand for ``-``, or None."""
+    return VERBS.get(typed.replace("_", "-"))
