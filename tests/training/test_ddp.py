@@ -145,4 +145,4 @@ def test_the_process_to_blame_tells_and_keeps_its_batch(tmp_path):
     kept = torch.load(tmp_path / "nonfinite" / "step_0000000.pt", weights_only=True)
     assert kept["rank"] == 1
     assert kept["number"] == 1
-    assert kept["batch"]["x_1"][2].isnan().all()
+    assert kept["pair"]["x_1"][2].isnan().all()

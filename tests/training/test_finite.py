@@ -12,6 +12,7 @@ from flowgen.core import InputError, Loss, TrainingFailedError
 from flowgen.training.diagnosis import Layers, watched, weights_not_finite
 from flowgen.training.failure import Diagnosis, diagnose
 from flowgen.training.finite import FiniteGuard
+from flowgen.training.pairing import paired_alone
 from flowgen.training.time_bins import TimeBins
 from runs import Rows, flow
 from small import image_config, vector_config
@@ -131,7 +132,8 @@ def test_the_run_stops_names_bin_and_layer_and_keeps_the_batch(tmp_path):
     assert f"flowgen replay {file}" in message
     kept = torch.load(file, weights_only=True)
     assert kept["number"] == 3
-    assert torch.equal(kept["batch"]["x_1"], Rows(True).batch["x_1"])
+    decoded = module.pipeline.codec.decode(kept["pair"]["x_1"])
+    assert torch.equal(decoded, Rows(True).batch["x_1"])
 
 
 def test_what_was_learnt_before_the_end_is_logged(tmp_path):
@@ -224,13 +226,17 @@ def test_what_a_module_does_between_its_layers_is_its_own_fault():
     assert seen.forward == "1"
 
 
+def paired(module, batch=None, images=False):
+    return paired_alone(module, batch or Rows(images).batch, 0).pair
+
+
 def ruled(module, batch=None):
-    return diagnose(module, batch or Rows(False).batch, 0).line()
+    return diagnose(module, paired(module, batch), 0).line()
 
 
 def test_data_loss_and_norm_are_told_from_the_layers(tmp_path):
     module = flow(vector_config())
-    assert diagnose(module, Rows(False).batch, 0).finite
+    assert diagnose(module, paired(module), 0).finite
     x = Rows(False).batch["x_1"].clone()
     x[[2, 5], 1] = math.nan
     assert ruled(module, {"x_1": x}) == "the data are not finite in 2 rows of the batch (2, 5)"
@@ -254,7 +260,7 @@ def test_a_diagnosis_leaves_weights_gradients_and_hooks_as_they_were():
     field(torch.ones(1, 2), torch.tensor([0.5])).sum().backward()
     gradients = [p.grad.clone() for p in field.parameters()]
     before = snapshot(module)
-    diagnose(module, Rows(False).batch, 0)
+    diagnose(module, paired(module), 0)
     for one, parameter in zip(gradients, field.parameters(), strict=True):
         assert torch.equal(one, parameter.grad)
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
@@ -267,11 +273,11 @@ def test_the_draws_of_a_diagnosis_repeat_it_whatever_the_seeds():
     config["field"]["network"]["dropout"] = 0.3
     module = flow(config, micro_batch=5)
     module.train()
-    batch = Rows(True).batch
-    found = diagnose(module, batch, 0)
+    pair = paired(module, images=True)
+    found = diagnose(module, pair, 0)
     module.seed, module.batches_seen = 7, 9
-    assert diagnose(module, batch, 0).layers != found.layers
-    again = diagnose(module, batch, 0, found.draws)
+    assert diagnose(module, pair, 0).layers != found.layers
+    again = diagnose(module, pair, 0, found.draws)
     assert torch.equal(again.loss.nan_to_num(), found.loss.nan_to_num())
     assert again.layers == found.layers
     assert all(torch.equal(a, b) for a, b in zip(again.draws, found.draws, strict=True))

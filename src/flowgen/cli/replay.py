@@ -86,7 +86,7 @@ def _config(file: Path) -> Any:
 def _diagnosis(file: Path, cfg: Any, content: Mapping[str, Any], precision: str) -> Any:
     """Return what is found when the batch is repeated in a precision."""
     from flowgen.cli.assemble import module
-    from flowgen.core import InputError
+    from flowgen.core import InputError, Pair
     from flowgen.training.failure import diagnose
 
     flow = module(cfg)
@@ -100,7 +100,9 @@ def _diagnosis(file: Path, cfg: Any, content: Mapping[str, Any], precision: str)
     # Where the memory did not suffice to keep the draws they are made anew.
     draws = content["draws"] or None
     with _arithmetic(precision):
-        return diagnose(flow.train(), content["batch"], int(content["step"]), draws)
+        kept = content["pair"]
+        pair = Pair(kept["x_0"], kept["x_1"], content["cond"] or None, kept.get("weight"))
+        return diagnose(flow.train(), pair, int(content["step"]), draws)
 
 
 @contextmanager
@@ -120,7 +122,7 @@ def _arithmetic(precision: str) -> Iterator[None]:
 def _text(file: Path, content: Mapping[str, Any], found: Any) -> list[str]:
     lines = [
         f"{file}: batch {content['number']} at step {content['step']}, "
-        f"{len(content['batch']['x_1'])} samples, precision {content['precision']}, "
+        f"{len(content['pair']['x_1'])} samples, precision {content['precision']}, "
         f"trained on {content['device']}, repeated on cpu",
         "",
         "loss by time (0 is noise, 1 is data)",

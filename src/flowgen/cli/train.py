@@ -19,6 +19,7 @@ LOADER_KEYS = ("batch_size", "num_workers")
 NUMBERS = (
     *("seed", "clip", "ema_decay", "label_dropout", "time_eps"),
     *("data.batch_size", "data.num_workers", "trainer.max_steps"),
+    *("pairing.batches", "pairing.ahead", "pairing.all_processes"),
 )
 """Settings that cannot be ``null``."""
 
@@ -94,7 +95,7 @@ def run(cfg: DictConfig) -> Path:
     cfg.run_dir = str(start.folder or run_folder(cfg.run_dir, cfg.name, first=first))
     trainer = loop(cfg)
     flow = module(cfg)
-    loader = _loader(cfg, data, trainer)
+    loader = _loader(cfg, data, trainer, flow)
     if cfg.checkpoint is not None and wanted is None:
         fill_weights(flow, cfg.checkpoint)
     for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
@@ -168,9 +169,10 @@ def _overrides() -> list[Any]:
     return OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))
 
 
-def _loader(cfg: DictConfig, data: Any, trainer: Any) -> Any:
+def _loader(cfg: DictConfig, data: Any, trainer: Any, flow: Any) -> Any:
     from flowgen.core import InputError
     from flowgen.data import stream
+    from flowgen.training import PairLoader
 
     world = trainer.world_size
     if cfg.data.batch_size % world:
@@ -178,13 +180,20 @@ def _loader(cfg: DictConfig, data: Any, trainer: Any) -> Any:
             f"data.batch_size={cfg.data.batch_size} is the global batch and must divide by the "
             f"{world} devices"
         )
-    return stream(
+    batches = stream(
         data.train,
         batch_size=cfg.data.batch_size // world,
         num_workers=cfg.data.num_workers,
         seed=cfg.seed,
         rank=trainer.global_rank,
         world_size=world,
+    )
+    return PairLoader(
+        flow,
+        batches,
+        batches=cfg.pairing.batches,
+        ahead=cfg.pairing.ahead,
+        all_processes=cfg.pairing.all_processes,
     )
 
 

@@ -5,6 +5,7 @@ from flowgen.training.ema import EMA
 from flowgen.training.evaluate import Evaluate
 from flowgen.training.interruption import Interruption, StopRequested
 from flowgen.training.module import FlowModule
+from flowgen.training.pairing import Paired, PairLoader
 from flowgen.training.progress import Progress
 from flowgen.training.report import Report
 from flowgen.training.resume import Resume
@@ -19,6 +20,8 @@ __all__ = [
     "Evaluate",
     "FlowModule",
     "Interruption",
+    "PairLoader",
+    "Paired",
     "Progress",
     "Report",
     "Resume",

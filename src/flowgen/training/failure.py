@@ -1,10 +1,10 @@
 """The end of a run that cannot go on: find what broke, keep the batch, say it in one line.
 
-The file holds what is needed to repeat the batch exactly, on any device: the batch as the data gave
-it, the weights, and every random number that was drawn. Plain values and tensors only.
+The file holds what is needed to repeat the batch exactly, on any device: its pairs, the weights,
+and every random number that was drawn. Plain values and tensors only.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import torch
 from torch import Tensor
 
-from flowgen.core import TrainingFailedError, is_out_of_memory
+from flowgen.core import Pair, TrainingFailedError, is_out_of_memory
 from flowgen.pipeline import atomic
 from flowgen.training.diagnosis import Layers, bins_not_finite, watched, weights_not_finite
 from flowgen.training.draws import Record, Repeat
@@ -24,7 +24,7 @@ from flowgen.training.time_bins import TimeBins
 if TYPE_CHECKING:
     from flowgen.training.module import FlowModule
 
-FORMAT = 1
+FORMAT = 2
 """Of the file; ``flowgen_replay`` in it."""
 
 
@@ -88,7 +88,7 @@ class Diagnosis:
 
 def diagnose(
     module: "FlowModule",
-    batch: Mapping[str, Tensor],
+    pair: Pair,
     step: int,
     draws: Iterable[Tensor] | None = None,
 ) -> Diagnosis:
@@ -96,7 +96,7 @@ def diagnose(
 
     Args:
         module: At the number of the batch (``batches_seen``).
-        batch: On the device of the module.
+        pair: Of the batch, on the device of the module.
         step: The optimiser step of the batch.
         draws: The random numbers to use, of an earlier diagnosis; None draws them by the number.
     """
@@ -110,7 +110,7 @@ def diagnose(
     # Hooks on the layers of a compiled network are not called.
     with torch.compiler.set_stance("force_eager"), watched(field) as layers, given, record:
         sums: list[Tensor | None] = [None] * len(parameters)
-        for loss, share, _ in module.passes(batch, Phases(WallClock()), step):
+        for loss, share, _ in module.passes(pair, Phases(WallClock()), step):
             # Unlike backward() this leaves alone what data-parallel training hangs on gradients.
             found = torch.autograd.grad(share, parameters, allow_unused=True)
             sums = [_plus(a, b) for a, b in zip(sums, found, strict=True)]
@@ -122,7 +122,7 @@ def diagnose(
     return Diagnosis(
         means.means().cpu(),
         sorted(bins),
-        _rows_not_finite(batch),
+        _rows_not_finite(pair),
         layers,
         weights_not_finite(field),
         not bool(squares.isfinite()),
@@ -130,7 +130,7 @@ def diagnose(
     )
 
 
-def fail(module: "FlowModule", batch: Mapping[str, Tensor], step: int) -> NoReturn:
+def fail(module: "FlowModule", pair: Pair, step: int) -> NoReturn:
     """Keep the batch that was just skipped and end the run; every process must call it.
 
     Of several processes the first whose own batch is not finite tells and keeps.
@@ -140,7 +140,7 @@ def fail(module: "FlowModule", batch: Mapping[str, Tensor], step: int) -> NoRetu
     """
     module.batches_seen -= 1  # the batch was counted already
     processes = Processes(module.trainer)
-    found, broken, line = _found(module, batch, step)
+    found, broken, line = _found(module, pair, step)
     reports = processes.gather((broken, line))
     teller = next((rank for rank, (is_broken, _) in enumerate(reports) if is_broken), 0)
     told = (
@@ -151,17 +151,15 @@ def fail(module: "FlowModule", batch: Mapping[str, Tensor], step: int) -> NoRetu
         path = module.nonfinite / f"step_{step:07d}.pt"
         kept = ""
         if module.global_rank == teller:
-            kept = _keep(module, batch, step, [] if found is None else found.draws, path)
+            kept = _keep(module, pair, step, [] if found is None else found.draws, path)
         told += processes.gather(kept)[teller]
     raise TrainingFailedError(told)
 
 
-def _found(
-    module: "FlowModule", batch: Mapping[str, Tensor], step: int
-) -> tuple[Diagnosis | None, bool, str]:
+def _found(module: "FlowModule", pair: Pair, step: int) -> tuple[Diagnosis | None, bool, str]:
     """Return the diagnosis, whether it found something, and its line."""
     try:
-        found = diagnose(module, batch, step)
+        found = diagnose(module, pair, step)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -169,14 +167,13 @@ def _found(
     return found, not found.finite, found.line()
 
 
-def _keep(
-    module: "FlowModule", batch: Mapping[str, Tensor], step: int, draws: list[Tensor], path: Path
-) -> str:
+def _keep(module: "FlowModule", pair: Pair, step: int, draws: list[Tensor], path: Path) -> str:
     """Write what repeats a batch exactly, atomically, and return what to say of it."""
     state = module.pipeline.field.state_dict()
     content: dict[str, Any] = {
         "flowgen_replay": FORMAT,
-        "batch": {name: value.cpu() for name, value in batch.items()},
+        "pair": {name: value.cpu() for name, value in _tensors(pair).items()},
+        "cond": {name: value.cpu() for name, value in (pair.cond or {}).items()},
         "state_dict": {name: value.cpu() for name, value in state.items()},
         "draws": draws,
         "seed": module.seed,
@@ -195,9 +192,14 @@ def _keep(
     return f"; look at the batch with: flowgen replay {path}"
 
 
-def _rows_not_finite(batch: Mapping[str, Tensor]) -> list[int]:
+def _tensors(pair: Pair) -> dict[str, Tensor]:
+    found = {"x_0": pair.x_0, "x_1": pair.x_1}
+    return found if pair.weight is None else found | {"weight": pair.weight}
+
+
+def _rows_not_finite(pair: Pair) -> list[int]:
     bad: set[int] = set()
-    for value in batch.values():
+    for value in _tensors(pair).values():
         if value.is_floating_point():
             bad.update((~value.isfinite()).flatten(1).any(dim=1).nonzero().flatten().tolist())
     return sorted(bad)

@@ -1,10 +1,10 @@
 """The one LightningModule. It names no method: the objects it is given decide what is learnt.
 
-A batch goes codec -> source -> coupling -> condition dropout -> objective -> ``Loss.total()``. The
-coupling sees the whole batch of this process; the model may see it in micro-batches, whose
-gradients add up to those of the whole batch. Noise, times and dropout of conditions come from a
-generator seeded by ``(seed, batch, rank)``, so a step is the same whenever it is taken. Batches are
-counted apart from steps: a step that is skipped has used up its batch.
+A batch goes codec -> source -> coupling -> condition dropout -> objective -> ``Loss.total()``; the
+part up to the coupling may be done ahead (:mod:`flowgen.training.pairing`). The model may see the
+pairs in micro-batches, whose gradients add up to those of the whole batch. Noise, times and dropout
+of conditions come from generators seeded by ``(seed, batch, rank)``, so a step is the same whenever
+it is taken. Batches are counted apart from steps: a step that is skipped has used up its batch.
 """
 
 import logging
@@ -38,6 +38,7 @@ from flowgen.training.failure import fail
 from flowgen.training.finite import FiniteGuard
 from flowgen.training.loggers import resume_at
 from flowgen.training.micro_batches import chunks
+from flowgen.training.pairing import Paired, paired_alone
 from flowgen.training.phases import Phases, clock_for
 from flowgen.training.time_bins import TimeBins
 
@@ -48,7 +49,8 @@ class FlowModule(LightningModule):
     Args:
         pipeline: Whose field is trained; its config travels in every checkpoint.
         objective: Returns the loss of a batch of pairs.
-        coupling: Decides which source sample meets which data sample.
+        coupling: Decides which source sample meets which data sample. What it carries from batch to
+            batch is its own ``state_dict()``, kept with every checkpoint.
         optimizer: From parameters to an optimiser, e.g. a partial ``AdamW``.
         lr_schedule: From the optimiser to its schedule, stepped once an optimiser step.
         ema_decay: Largest decay of the averaged weights.
@@ -93,7 +95,8 @@ class FlowModule(LightningModule):
         self.automatic_optimization = False
         self.pipeline = pipeline
         self.objective = objective
-        self.coupling = coupling
+        # Not a submodule: its state goes with the pairs, which may be made ahead of the model.
+        self._coupling = (coupling,)
         self.ema = EMA(pipeline.field, decay=ema_decay)
         self.make_optimizer = optimizer
         self.make_lr_schedule = lr_schedule
@@ -103,13 +106,18 @@ class FlowModule(LightningModule):
         self.num_bins = num_bins
         self.bins: TimeBins | None = None
         self.latest: dict[str, float | Tensor] = {}
-        self.stats: Mapping[str, float | Tensor] = {}
         self.phases: Phases | None = None
         self.guard = FiniteGuard(max_skipped)
         self.nonfinite = None if nonfinite is None else Path(nonfinite)
         self.batches_seen = 0
+        self.coupling_state: Mapping[str, Any] | None = None
         # Inside a step weights, optimiser and counters do not belong together.
         self.stepping = False
+
+    @property
+    def coupling(self) -> Coupling:
+        """Decides which source sample meets which data sample."""
+        return self._coupling[0]
 
     def averaged(self) -> Pipeline:
         """Return the pipeline with the averaged weights."""
@@ -146,11 +154,20 @@ class FlowModule(LightningModule):
         cond = None if self.pipeline.conditioner is None else {"label": batch["label"]}
         return self.coupling(Pair(x_0, x_1, cond), generator=generator)
 
-    def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
+    def transfer_batch_to_device(
+        self, batch: Any, device: torch.device, dataloader_idx: int
+    ) -> Any:
+        """Move a batch of data; pairs are where they belong already."""
+        if isinstance(batch, Paired):
+            return batch
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
+
+    def training_step(self, batch: Paired | Mapping[str, Tensor], batch_idx: int) -> None:
         """Take one optimiser step on the share of the global batch that is this process's.
 
-        A step whose loss or gradient is not finite is skipped: weights, average, optimiser and
-        schedule stay as they are, and only the batch is counted.
+        A batch of a plain loader is paired here and now. A step whose loss or gradient is not
+        finite is skipped: weights, average, optimiser and schedule stay as they are, and only the
+        batch is counted.
 
         Raises:
             TrainingFailedError: If too many steps in a row were skipped.
@@ -164,9 +181,13 @@ class FlowModule(LightningModule):
         step = self.global_step
         optimizer = cast("Optimizer", self.optimizers())
         optimizer.zero_grad()
+        if not isinstance(batch, Paired):
+            batch = paired_alone(self, batch, self.batches_seen)
+        phases.add("coupling", batch.seconds, waited=batch.waited)
+        pair = batch.pair
         total = torch.zeros((), device=self.device)
         losses: list[Loss] = []
-        for loss, share, last in self.passes(batch, phases, step):
+        for loss, share, last in self.passes(pair, phases, step):
             with self._synchronised(last), phases.phase("backward"):
                 self.manual_backward(share)
             losses.append(loss.detached())
@@ -175,37 +196,34 @@ class FlowModule(LightningModule):
             norm = clip_grad_norm_(self.pipeline.field.parameters(), self.clip)
             taken = self.guard.takes(norm, total, self._over_all)
             if taken:
-                self._update(optimizer, norm, step, losses)
+                self._update(optimizer, norm, step, losses, pair)
         self.batches_seen += 1
-        phases.end(len(batch["x_1"]) * self.trainer.world_size)
+        self.coupling_state = batch.state
+        phases.end(len(pair) * self.trainer.world_size)
         if taken:
             every = self.trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue]
             if (step + 1) % every == 0 or step + 1 == self.trainer.max_steps:
                 self._log()
         else:
-            self._tell_skipped(batch, step)
+            self._tell_skipped(pair, step)
         # Not before the row of the log is written: a signal may end the run right after this.
         self.stepping = False
 
-    def passes(
-        self, batch: Mapping[str, Tensor], phases: Phases, step: int
-    ) -> Iterator[tuple[Loss, Tensor, bool]]:
+    def passes(self, pair: Pair, phases: Phases, step: int) -> Iterator[tuple[Loss, Tensor, bool]]:
         """Yield the loss of each micro-batch, its share of the batch's mean, and whether it ends.
 
         All randomness follows from ``(seed, number of the batch, rank)``, that of the network's own
         dropout included, so a batch can be repeated exactly.
 
         Args:
-            batch: What the data gave, on the device of the module.
-            phases: Is told how long coupling and forward took.
+            pair: The coupled pairs of the batch.
+            phases: Is told how long the forward passes took.
             step: Optimiser steps taken before.
         """
         entropy = (self.seed, self.batches_seen, self.global_rank)
         generator = generator_for(*entropy, device=self.device)
-        with torch.no_grad(), phases.phase("coupling"):
-            # Labels are dropped before the batch is split, so that micro-batches change nothing.
-            pair = self._dropped(self.pair(batch, generator), generator)
-        self.stats = pair.stats
+        # Labels are dropped before the batch is split, so that micro-batches change nothing.
+        pair = self._dropped(pair, generator)
         with network_randomness(*entropy, device=self.device):
             for chunk, last in chunks(pair, self.micro_batch):
                 with phases.phase("forward"):
@@ -238,11 +256,19 @@ class FlowModule(LightningModule):
     def training_state(self) -> dict[str, Any]:
         """Return what this process needs beside the ``state_dict`` to go on where it is."""
         sums = None if self.bins is None else self.bins.sums
-        return {"batches_seen": self.batches_seen, "bins": sums, "guard": self.guard.state()}
+        return {
+            "batches_seen": self.batches_seen,
+            "coupling": self.coupling_state,
+            "bins": sums,
+            "guard": self.guard.state(),
+        }
 
     def load_training_state(self, state: Mapping[str, Any]) -> None:
         """Go on where :meth:`training_state` was taken."""
         self.batches_seen = int(state["batches_seen"])
+        self.coupling_state = state.get("coupling")
+        if self.coupling_state is not None:
+            self.coupling.load_state_dict(self.coupling_state)  # pyright: ignore[reportAttributeAccessIssue]
         self.guard.load(state.get("guard", {"skipped": 0, "in_a_row": 0}))
         self.bins = None
         if state["bins"] is not None:
@@ -256,12 +282,14 @@ class FlowModule(LightningModule):
             return pair
         return replace(pair, cond=conditioner.drop(pair.cond, generator=generator))
 
-    def _update(self, optimizer: Optimizer, norm: Tensor, step: int, losses: list[Loss]) -> None:
+    def _update(
+        self, optimizer: Optimizer, norm: Tensor, step: int, losses: list[Loss], pair: Pair
+    ) -> None:
         schedule = cast("LRScheduler", self.lr_schedulers())
         optimizer.step()
         schedule.step()
         self.ema.update(self.pipeline.field, step + 1)
-        self.latest = dict(self.stats) | {"grad_norm": norm, "lr": schedule.get_last_lr()[0]}
+        self.latest = dict(pair.stats) | {"grad_norm": norm, "lr": schedule.get_last_lr()[0]}
         if self.bins is None:
             self.bins = TimeBins(self.num_bins, self.device)
         for loss in losses:
@@ -273,11 +301,11 @@ class FlowModule(LightningModule):
             return flag
         return self.trainer.strategy.reduce(flag, reduce_op="sum")  # pyright: ignore[reportReturnType]
 
-    def _tell_skipped(self, batch: Mapping[str, Tensor], step: int) -> None:
+    def _tell_skipped(self, pair: Pair, step: int) -> None:
         if self.guard.exhausted:
             if self.latest:
                 self._log()
-            fail(self, batch, step)
+            fail(self, pair, step)
         if self.guard.in_a_row == 1:
             logging.getLogger(__name__).warning(
                 "step %d skipped: its loss or gradient is not finite (%d skipped so far)",
@@ -301,7 +329,11 @@ class FlowModule(LightningModule):
         for i, mean in enumerate(self.bins.means().tolist()):
             metrics[f"loss/t{i / self.num_bins:.1f}"] = mean
         metrics["skipped"] = self.guard.skipped
-        metrics |= self.phases.read()
+        times = self.phases.read()
+        metrics |= times
+        if times:
+            # Of the whole pairing, hidden or not: what the step waits for it is part of ms/data.
+            metrics["coupling/share"] = times["ms/coupling"] / times["ms/step"]
         self.bins.reset()
         self.latest = {}
         self.trainer.callback_metrics["loss"] = torch.tensor(metrics["loss"])

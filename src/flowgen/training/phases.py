@@ -85,6 +85,18 @@ class Phases:
         yield
         self._spans[name].append((start, self.clock.mark()))
 
+    def add(self, name: str, seconds: float, *, waited: bool) -> None:
+        """Add time that was measured elsewhere to ``name``.
+
+        Args:
+            name: Of the phase.
+            seconds: Of wall time.
+            waited: Whether it passed while the step waited for data, and so is counted as such.
+        """
+        self._sums[name] += seconds
+        if waited:
+            self._waited -= seconds
+
     def begin(self) -> None:
         """Begin a step: what passed since the last :meth:`rest` was waiting for data."""
         now = time.perf_counter()
@@ -107,16 +119,17 @@ class Phases:
         self._since = time.perf_counter()
 
     def read(self) -> dict[str, float]:
-        """Return ``ms/<phase>`` of a step on average and ``samples_per_second``; start again.
+        """Return ``ms/<phase>``, ``ms/step`` and ``samples_per_second``; start again.
 
-        The rate is that of training alone: pictures and checkpoints take no part in it. Nothing is
-        returned if there was no step since the last time.
+        Times are means over steps. The rate is that of training alone: pictures and checkpoints
+        take no part in it. Nothing is returned if there was no step since the last time.
         """
         if self.steps == 0:
             return {}
         self._fold()
         found = {f"ms/{name}": 1e3 * total / self.steps for name, total in self._sums.items()}
-        found["ms/data"] = 1e3 * self._waited / self.steps
+        found["ms/data"] = 1e3 * max(self._waited, 0.0) / self.steps
+        found["ms/step"] = 1e3 * self._busy / self.steps
         found["samples_per_second"] = self._samples / max(self._busy, 1e-9)
         self._sums.clear()
         self._waited = self._busy = 0.0

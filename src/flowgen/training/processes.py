@@ -4,10 +4,12 @@ Messages go through gloo on the CPU, so that a flag that all must agree on never
 accelerator. A process alone talks to nobody.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
+from torch import Tensor
 
 
 class Processes:
@@ -37,6 +39,23 @@ class Processes:
             return [value]
         found: list[Any] = [None] * self.count
         torch.distributed.all_gather_object(found, value, group=self._group)
+        return found
+
+    def rows_of_all(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the batches of all processes as one, in the order of a process alone.
+
+        Row ``i`` of process ``r`` of ``w`` becomes row ``i w + r``, as the sampler dealt them.
+
+        Args:
+            batch: On the CPU; every process has as many rows.
+        """
+        if self.count == 1:
+            return dict(batch)
+        found = {}
+        for name, value in sorted(batch.items()):
+            rows = [torch.empty_like(value) for _ in range(self.count)]
+            torch.distributed.all_gather(rows, value.contiguous(), group=self._group)
+            found[name] = torch.stack(rows, dim=1).flatten(0, 1)
         return found
 
     def from_first(self, value: Any) -> Any:

@@ -3,7 +3,8 @@
 Beside what Lightning collects (weights, averaged weights, optimiser, learning-rate schedule,
 callbacks): the number of batches seen, from which order, augmentation, noise and times follow; the
 sums of the log since its last row; the global random generators of every process; the state of
-coupling, objective and the parts of the pipeline that have one.
+coupling (as it was after the pairs of the last step), of the objective and of the parts of the
+pipeline that have one.
 
 Lightning's own restoring is not used: it reads the file again, unchecked, and counts epochs and
 batches, of which an endless stream has none. Only its number of steps is set.
@@ -31,7 +32,7 @@ STATE = "training"
 
 _SCALARS = (type(None), bool, int, float, str, Tensor, nn.Parameter)
 _MAPPINGS = (dict, OrderedDict, Counter)
-_PARTS = ("objective", "coupling", "source", "sampler", "codec", "conditioner")
+_PARTS = ("objective", "source", "sampler", "codec", "conditioner")
 
 
 def capture(trainer: Trainer, processes: Processes) -> dict[str, Any]:
@@ -123,8 +124,8 @@ def _load_weights(module: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 def _stateful(module: FlowModule) -> dict[str, Any]:
     """Parts with a state of their own; those that are modules are in the ``state_dict`` already."""
-    found = {name: getattr(module, name, None) for name in _PARTS[:2]}
-    found |= {name: getattr(module.pipeline, name, None) for name in _PARTS[2:]}
+    found = {name: getattr(module, name, None) for name in _PARTS[:1]}
+    found |= {name: getattr(module.pipeline, name, None) for name in _PARTS[1:]}
     return {
         name: part
         for name, part in found.items()
