@@ -28,7 +28,7 @@ demo: $(VENV)/.installed ## Install, train on the digits that ship with scikit-l
 	@$(BIN)/python scripts/demo.py
 
 test: $(VENV)/.installed-test ## Install the test extras and run the suite.
-	$(BIN)/python -m pytest -n 2 --cov --cov-report=term --cov-fail-under=90
+	$(BIN)/python -m pytest -n 2 --dist worksteal --durations 40 --cov --cov-report=term --cov-fail-under=90
 
 lint: $(VENV)/.installed-dev ## Check format, lint, types and the import layers.
 	$(BIN)/ruff format --check .

@@ -27,6 +27,8 @@ def generator():
 
 
 def pytest_collection_modifyitems(items):
+    # The longest first, so that no process is left alone with them at the end.
+    items.sort(key=lambda item: "slow" not in item.keywords)
     for item in items:
         if "gpu" in item.keywords and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))

@@ -35,6 +35,60 @@ def covering(
     return rows
 
 
+def beside(
+    rows: list[dict[str, str]],
+    group: str,
+    factors: Mapping[str, Sequence[str]],
+    allowed: Callable[[Choice, Choice], bool],
+) -> list[list[str]]:
+    """Return for each row choices of one more group that stand beside it, one at a time.
+
+    They cover all pairs of that group with the others that are allowed. Every row gets one at
+    least; where no row has room for a pair, a row is added to ``rows``.
+    """
+    left = {
+        frozenset(((group, x), (other, y)))
+        for x in factors[group]
+        for other in factors
+        if other != group
+        for y in factors[other]
+        if allowed((group, x), (other, y))
+    }
+
+    def gain(x: str, row: dict[str, str]) -> int:
+        if not all(allowed((group, x), choice) for choice in row.items()):
+            return -1
+        return sum(frozenset(((group, x), choice)) in left for choice in row.items())
+
+    def take(row: dict[str, str], taken: list[str], least: int) -> bool:
+        best = max(factors[group], key=lambda x: gain(x, row))
+        if gain(best, row) < least:
+            return False
+        taken.append(best)
+        left.difference_update(frozenset(((group, best), choice)) for choice in row.items())
+        return True
+
+    taken: list[list[str]] = [[] for _ in rows]
+    for row, here in zip(rows, taken, strict=True):
+        take(row, here, 0)
+    gaining = True
+    while gaining:
+        gaining = sum(take(row, here, 1) for row, here in zip(rows, taken, strict=True)) > 0
+    others = sorted(set(factors) - {group}, key=lambda name: (-len(factors[name]), name))
+    for seed in sorted(left, key=sorted):
+        if seed not in left:
+            continue
+        row = _row(dict(seed), [*others, group], factors, allowed, left)
+        if row is None:
+            continue
+        left -= {frozenset(pair) for pair in combinations(row.items(), 2)}
+        taken.append([row.pop(group)])
+        rows.append(row)
+        while take(row, taken[-1], 1):
+            pass
+    return taken
+
+
 def _row(
     row: dict[str, str],
     groups: Sequence[str],

@@ -13,8 +13,9 @@ import yaml
 
 import flowgen
 import flowgen.integrators
-from covering import covering
+from covering import beside, covering
 from flowgen.cli import config_dir, main
+from flowgen.cli.assemble import make
 from flowgen.cli.compose import composed
 from flowgen.cli.config_tree import ConfigTree
 from flowgen.cli.train import run
@@ -61,13 +62,13 @@ def choices(group):
     return [name for name in names if f"{group}={name}" not in LEFT_OUT]
 
 
-def _stochastic(sampler):
+def _stepper(sampler):
     node = yaml.safe_load((config_dir() / "sampler" / f"{sampler}.yaml").read_text())
-    stepper = getattr(flowgen.integrators, node["stepper"]["_target_"].rpartition(".")[2])
-    return getattr(stepper, "stochastic", False)
+    return getattr(flowgen.integrators, node["stepper"]["_target_"].rpartition(".")[2])
 
 
-STOCHASTIC = {name for name in choices("sampler") if _stochastic(name)}
+STEPPERS = {name: _stepper(name) for name in choices("sampler")}
+STOCHASTIC = {name for name, stepper in STEPPERS.items() if getattr(stepper, "stochastic", False)}
 
 REFUSED = {
     "images from a source of points": (
@@ -105,14 +106,19 @@ def allowed(a, b):
 
 
 FACTORS = {group: choices(group) for group in GROUPS}
-ROWS = covering(FACTORS, allowed)
+TRAINED = {group: names for group, names in FACTORS.items() if group != "sampler"}
+ROWS = covering(TRAINED, allowed)
+SAMPLERS = beside(ROWS, "sampler", FACTORS, allowed)
+"""The samplers of each row: the first is trained and stored with it, all of them sample."""
 TREE = ConfigTree((config_dir(),))
-PARTS = 12
+PARTS = 8
 """The rows in so many tests, to be shared out among processes."""
 
 
 def words(row):
     line = ["data.batch_size=8", "trainer=cpu", "trainer.max_steps=3"]
+    if STEPPERS.get(row.get("sampler")) is not flowgen.integrators.Adaptive:
+        line.append("sampler.num_steps=4")
     for group, choice in row.items():
         line += [f"{group}={choice}", *SETTINGS.get(f"{group}={choice}", [])]
     if row.get("data", "digits") not in IMAGES:
@@ -145,7 +151,12 @@ def test_no_group_is_forgotten():
 
 
 def test_the_rows_cover_every_allowed_pair():
-    seen = {frozenset(pair) for row in ROWS for pair in _pairs(row)}
+    seen = {
+        frozenset(pair)
+        for row, samplers in zip(ROWS, SAMPLERS, strict=True)
+        for sampler in samplers
+        for pair in _pairs(row | {"sampler": sampler})
+    }
     for a, b in _pairs_of_groups():
         for x in FACTORS[a]:
             for y in FACTORS[b]:
@@ -153,19 +164,36 @@ def test_the_rows_cover_every_allowed_pair():
                 assert pair in seen or not _possible(pair), pair
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", range(PARTS))
 def test_rows_train_sample_and_reload(part, place, capsys):
-    for number, row in enumerate(ROWS[part::PARTS]):
+    for number in range(part, len(ROWS), PARTS):
+        first, *others = SAMPLERS[number]
+        line = words(ROWS[number] | {"sampler": first})
         folder = Path(f"run{number}")
-        told = f"{' '.join(words(row))}\n"
+        told = f"{' '.join(line)}\n"
         # Without the checks of the command line, whose own tests are elsewhere: they take as long.
-        with composed(TREE, "train", [f"run_dir={folder}", *words(row)]) as config:
+        with composed(TREE, "train", [f"run_dir={folder}", *line]) as config:
             run(config)
-        samples = flowgen.load(folder, device="cpu").sample(2, seed=1)
-        assert bool(torch.as_tensor(samples, dtype=torch.float64).isfinite().all()), told
+        pipeline = flowgen.load(folder, device="cpu")
+        samples = sampled(pipeline, told)
+        for sampler in others:
+            sampled(pipeline.with_sampler(made(sampler)), f"{told} sampled by {sampler}\n")
         (folder / "config.yaml").unlink()
         assert torch.equal(flowgen.load(folder, device="cpu").sample(2, seed=1), samples), told
         capsys.readouterr()
+
+
+def sampled(pipeline, told):
+    samples = pipeline.sample(2, seed=1)
+    assert bool(torch.as_tensor(samples, dtype=torch.float64).isfinite().all()), told
+    return samples
+
+
+@functools.cache
+def made(sampler):
+    with composed(TREE, "train", words({"sampler": sampler, "data": "moons"})) as config:
+        return make(config.sampler, "sampler")
 
 
 @pytest.mark.parametrize("name", REFUSED)

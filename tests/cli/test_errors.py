@@ -1,4 +1,5 @@
 import os
+import socket
 import sys
 
 import pytest
@@ -6,6 +7,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue
+from torch.distributed import DistNetworkError, TCPStore
 
 from flowgen.cli.errors import UsageError, exit_code, message_for
 from flowgen.core import InputError
@@ -123,3 +125,15 @@ def test_omegaconf_errors_of_a_config_are_bad_input_of_code_are_faults():
     with pytest.raises(AttributeError) as fault:
         _ = config.a.d
     assert message_for(fault.value) is None
+
+
+def test_processes_that_cannot_meet_are_told_what_to_do():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(DistNetworkError) as caught:
+            TCPStore("127.0.0.1", taken.getsockname()[1], is_master=True)
+    message = message_for(caught.value)
+    assert "address already in use" in message
+    assert message.endswith("Set MASTER_PORT to a free port and start again")
+    assert "\n" not in message

@@ -18,6 +18,7 @@ import flowgen
 from flowgen.cli import main
 from flowgen.pipeline import save
 from flowgen.training import run_record
+from two_processes import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 KILL_TEST = runpy.run_path(str(ROOT / "benchmarks" / "kill_test.py"))
@@ -346,6 +347,7 @@ def test_two_processes_leave_together_and_go_on_together(tmp_path):
         return subprocess.Popen(
             [*command, *more],
             cwd=tmp_path,
+            env=os.environ | {"MASTER_PORT": str(free_port())},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

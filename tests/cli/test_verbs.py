@@ -1,6 +1,7 @@
 """Train, sample and evaluate through the command line, from one small run of each kind of data."""
 
 import json
+import os
 import runpy
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from PIL import Image
 
 import flowgen
 from flowgen.cli import main
+from two_processes import free_port
 
 SHORT = ["trainer.max_steps=4", "data.batch_size=32"]
 
@@ -162,7 +164,8 @@ def test_two_processes_train_into_one_run_folder(place):
     words = ["experiment=moons", "data.num_train=300", "data.num_test=50", *SHORT]
     ddp = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "run_dir=run"]
     command = [sys.executable, "-m", "flowgen", "train", *words, *ddp]
-    subprocess.run(command, check=True, capture_output=True, timeout=200)
+    env = os.environ | {"MASTER_PORT": str(free_port())}
+    subprocess.run(command, check=True, capture_output=True, timeout=200, env=env)
     assert [path.name for path in place.iterdir()] == ["run"]
     assert len((place / "run" / "metrics.csv").read_text().splitlines()) == 2
     assert flowgen.load("run", device="cpu").about["step"] == 4

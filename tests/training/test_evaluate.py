@@ -1,24 +1,20 @@
 """Evaluation during training: figures when due, and a training that does not notice."""
 
-import json
 import logging
 
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import Trainer
-from torch.utils.data import DataLoader
 
+from evaluate_runs import DATA, callback, figures, fit, read
 from flowgen.core import InputError
-from flowgen.data import EightGaussians, PointData
-from flowgen.evaluation import Discrepancy, ImageDistance, Transport
+from flowgen.evaluation import ImageDistance, Transport
 from flowgen.pipeline import load
 from flowgen.training import Checkpoints, Evaluate
 from flowgen.training.loggers import MetricsFile
-from runs import Rows, flow
+from runs import flow
 from small import vector_config
-
-DATA = PointData(EightGaussians(), num_train=100, num_test=40)
+from two_processes import in_fresh_process
 
 
 class Restless(Transport):
@@ -28,38 +24,6 @@ class Restless(Transport):
         torch.rand(3)
         np.random.rand(3)  # noqa: NPY002
         return super().begin(setting)
-
-
-def callback(folder, **changes):
-    measures = {"transport": Transport(30), "images": ImageDistance("pixels")}
-    settings = {"every_n_steps": 2, "num_samples": 30, "num_steps": 2, "chunk": 11} | changes
-    made = Evaluate(folder, settings.pop("measures", measures), **settings)
-    made.use(DATA, flow(vector_config()).pipeline)
-    return made
-
-
-def fit(folder, callbacks, steps=5, module=None, logger=False, **changes):
-    module = module or flow(vector_config())
-    trainer = Trainer(
-        accelerator="cpu",
-        max_steps=steps,
-        max_epochs=-1,
-        logger=logger,
-        callbacks=callbacks,
-        enable_checkpointing=any(isinstance(c, Checkpoints) for c in callbacks),
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        log_every_n_steps=1,
-        default_root_dir=folder,
-        **changes,
-    )
-    trainer.fit(module, DataLoader(Rows(False), batch_size=None))
-    return trainer, module
-
-
-def read(folder):
-    files = sorted((folder / "evaluations").iterdir())
-    return {path.name: json.loads(path.read_text()) for path in files}
 
 
 def test_figures_are_written_when_due_and_after_the_last_step(tmp_path):
@@ -169,17 +133,8 @@ def test_nothing_to_measure_is_told_before_training(tmp_path):
 
 
 def test_two_processes_find_what_one_finds(tmp_path):
-    measures = {"transport": Transport(30), "discrepancy": Discrepancy(30)}
-
-    def figures(folder, **trainer):
-        # Without learning both see the same weights.
-        module = flow(vector_config(), optimizer=lambda p: torch.optim.SGD(p, lr=0.0))
-        watch = callback(folder, measures=measures, num_samples=31)
-        fit(folder, [watch], steps=2, module=module, **trainer)
-        return read(folder)["step_0000002.json"]
-
     alone = figures(tmp_path / "alone")
-    shared = figures(tmp_path / "shared", strategy="ddp_fork", devices=2)
+    shared = in_fresh_process(figures, tmp_path / "shared", strategy="ddp_fork", devices=2)
     assert shared["protocol"] == alone["protocol"]
     for group, values in alone["figures"].items():
         for name, value in values.items():

@@ -72,6 +72,9 @@ def message_for(error: BaseException) -> str | None:
         return None
     if isinstance(error, _loaded("omegaconf.errors", "OmegaConfBaseException")):
         return _omegaconf(error)
+    if isinstance(error, _loaded("torch.distributed", "DistNetworkError")):
+        found = _one_line(str(error))
+        return f"the processes cannot meet: {found} Set MASTER_PORT to a free port and start again"
     return None
 
 
