@@ -53,6 +53,11 @@ SETTINGS = {
     ],
     "logger=wandb": ["logger.wandb.mode=disabled"],
     "coupling=exact_assignment": ["conditional=false"],
+    "coupling=condition_assignment": ["coupling.ratio=0.3"],
+    **{
+        f"coupling={name}": ["conditional=false"]
+        for name in ("weighted", "weighted_data", "weighted_sinkhorn")
+    },
 }
 """What makes a choice small, or possible without a download, an account or labels."""
 
@@ -86,6 +91,12 @@ REFUSED = {
     "classes without labels": (
         lambda p: p.get("coupling") == "class_assignment" and p.get("data", "digits") not in IMAGES,
         "needs the class of each row",
+    ),
+    "a price for conditions without any": (
+        lambda p: (
+            p.get("coupling") == "condition_assignment" and p.get("data", "digits") not in IMAGES
+        ),
+        "needs a condition",
     ),
     "stochastic sampling from a source that is not Gaussian": (
         lambda p: p.get("sampler") in STOCHASTIC and p.get("source", "gaussian") != "gaussian",

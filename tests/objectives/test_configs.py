@@ -36,8 +36,9 @@ def test_choice_trains(group, choice, loss_space, generator):
     chosen = {**DEFAULTS, "loss_space": loss_space, group: choice}
     cfg = OmegaConf.create({g: OmegaConf.load(node(g, c)) for g, c in chosen.items()})
     objective, coupling = instantiate(cfg.objective), instantiate(cfg.coupling)
-    x = torch.randn(2, 32, 2, generator=generator)
-    cond = {"label": torch.arange(32) % 2} if choice == "class_assignment" else None
+    x = torch.randn(2, 128, 2, generator=generator)
+    labelled = choice in ("class_assignment", "condition_assignment")
+    cond = {"label": torch.arange(128) % 2} if labelled else None
     net = torch.nn.Linear(2, 2)
     loss = objective(
         lambda x, t, cond=None: net(x) * t[:, None],

@@ -26,6 +26,9 @@ NUMBERS = (
 AUTO = "auto"
 """Value of ``resume`` that looks for a run by itself."""
 
+_MOST_REHEARSED = 2048
+"""Rows that are paired before training starts, to see that all parts fit."""
+
 
 def run(cfg: DictConfig) -> Path:
     """Train as ``cfg`` says and return the run folder.
@@ -101,7 +104,7 @@ def run(cfg: DictConfig) -> Path:
     for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
         if isinstance(callback, Evaluate):
             callback.use(data, flow.pipeline)
-    flow.rehearse(data.train.__getitems__(list(range(min(2, len(data.train))))))
+    flow.rehearse(data.train.__getitems__(_rows_to_pair(cfg, data, trainer)))
     if cfg.compile:
         compile_network(flow.pipeline.field.network)
     added: list[Any] = [Interruption()]
@@ -195,6 +198,13 @@ def _loader(cfg: DictConfig, data: Any, trainer: Any, flow: Any) -> Any:
         ahead=cfg.pairing.ahead,
         all_processes=cfg.pairing.all_processes,
     )
+
+
+def _rows_to_pair(cfg: DictConfig, data: Any, trainer: Any) -> list[int]:
+    """Return as many rows as are paired together, within reason: some couplings refuse too few."""
+    share = 1 if cfg.pairing.all_processes else trainer.world_size
+    count = cfg.data.batch_size // share * cfg.pairing.batches
+    return [i % len(data.train) for i in range(min(count, _MOST_REHEARSED))]
 
 
 def _introduce(cfg: DictConfig, data: Any, flow: Any, trainer: Any, step: int) -> None:

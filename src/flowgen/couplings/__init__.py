@@ -1,8 +1,25 @@
 """Which source sample belongs to which data sample."""
 
 from flowgen.couplings.class_assignment import ClassAssignment
+from flowgen.couplings.condition_assignment import ConditionAssignment, ratio_weight
+from flowgen.couplings.condition_distance import ConditionDistance, CosineDistance
 from flowgen.couplings.exact_assignment import ExactAssignment
 from flowgen.couplings.independent import Independent
 from flowgen.couplings.solver import optimal_permutation
+from flowgen.couplings.tilt import DataTilt, SinkhornTilt, TiltCorrection
+from flowgen.couplings.weighted import Weighted
 
-__all__ = ["ClassAssignment", "ExactAssignment", "Independent", "optimal_permutation"]
+__all__ = [
+    "ClassAssignment",
+    "ConditionAssignment",
+    "ConditionDistance",
+    "CosineDistance",
+    "DataTilt",
+    "ExactAssignment",
+    "Independent",
+    "SinkhornTilt",
+    "TiltCorrection",
+    "Weighted",
+    "optimal_permutation",
+    "ratio_weight",
+]

@@ -49,6 +49,7 @@ class ExactAssignment:
             raise InputError(
                 "ExactAssignment got a condition: plain optimal transport makes the noise depend "
                 "on the condition, which sampling does not know, and skews conditional samples; "
-                "use coupling=class_assignment for labels, or conditional=false"
+                "use coupling=class_assignment for labels, coupling=condition_assignment for other "
+                "conditions, or conditional=false"
             )
         return repair(pair, optimal_permutation, name="ExactAssignment")

@@ -11,6 +11,7 @@ from flowgen.metrics.frechet import GaussianStatistics, frechet_distance
 from flowgen.metrics.image_distances import FeatureSummary, ImageDistances, image_distances
 from flowgen.metrics.inception import InceptionFeatures
 from flowgen.metrics.kernel import KernelDistance, kernel_distance
+from flowgen.metrics.label_probe import LabelProbe, label_probe
 from flowgen.metrics.lpips import LPIPS
 from flowgen.metrics.neighbours import NeighbourStatistics, neighbour_statistics
 from flowgen.metrics.paired import psnr, rmse, ssim
@@ -29,6 +30,7 @@ __all__ = [
     "KernelDistance",
     "LabelAccuracy",
     "LabelClassifier",
+    "LabelProbe",
     "NeighbourStatistics",
     "PathStatistics",
     "PixelFeatures",
@@ -38,6 +40,7 @@ __all__ = [
     "frechet_distance",
     "image_distances",
     "kernel_distance",
+    "label_probe",
     "median_distance",
     "neighbour_statistics",
     "path_statistics",

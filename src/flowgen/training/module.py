@@ -38,7 +38,7 @@ from flowgen.training.failure import fail
 from flowgen.training.finite import FiniteGuard
 from flowgen.training.loggers import resume_at
 from flowgen.training.micro_batches import chunks
-from flowgen.training.pairing import Paired, paired_alone
+from flowgen.training.pairing import Paired, paired_alone, state_of
 from flowgen.training.phases import Phases, clock_for
 from flowgen.training.time_bins import TimeBins
 
@@ -86,7 +86,7 @@ class FlowModule(LightningModule):
             raise InputError(
                 f"{type(coupling).__name__} with a label-conditional model makes the noise depend "
                 "on the label, which sampling does not know: conditional samples come out skewed. "
-                "Use coupling=class_assignment, or conditional=false"
+                "Use coupling=class_assignment, coupling=condition_assignment or conditional=false"
             )
         if not clip > 0:
             raise InputError(f"clip must be > 0 (inf for none), got {clip}")
@@ -126,16 +126,22 @@ class FlowModule(LightningModule):
     def rehearse(self, batch: Mapping[str, Tensor]) -> None:
         """Take a batch through coupling and objective without learning, to see that all parts fit.
 
+        The coupling is left in the state it was in; the objective sees two of the pairs.
+
         Args:
-            batch: A few rows, on the device of the module.
+            batch: As many rows as are paired together, on the device of the module.
 
         Raises:
             InputError: If a part cannot treat what another gives it.
         """
         generator = generator_for(self.seed, device=self.device)
+        before = state_of(self.coupling)
         with torch.no_grad():
             pair = self._dropped(self.pair(batch, generator), generator)
-            self.objective(self.pipeline.field, pair, generator=generator)
+            few, _ = next(chunks(pair, 2))
+            self.objective(self.pipeline.field, few, generator=generator)
+        if before is not None:
+            self.coupling.load_state_dict(before)  # pyright: ignore[reportAttributeAccessIssue]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the optimiser and its schedule."""

@@ -138,7 +138,7 @@ class PairLoader:
         start = time.perf_counter()
         module, shared = self.module, self._processes
         rank = module.global_rank if shared is None else 0
-        before = _state(module.coupling)
+        before = state_of(module.coupling)
         generator = generator_for(module.seed, number, rank, _STREAM, device=module.device)
         whole = {name: torch.cat([each[name] for each in group]) for name in group[0]}
         moved = {name: value.to(module.device) for name, value in whole.items()}
@@ -149,7 +149,7 @@ class PairLoader:
             mine = rows if shared is None else rows[module.global_rank :: shared.count]
             last = i + 1 == len(sizes)
             # In the middle of a group the run goes on by pairing the group again.
-            parts.append((_taken(pair, mine), _state(module.coupling) if last else before))
+            parts.append((_taken(pair, mine), state_of(module.coupling) if last else before))
         seconds = (time.perf_counter() - start) / len(group)
         return [Paired(part, state, seconds, self.ahead == 0) for part, state in parts]
 
@@ -162,7 +162,7 @@ def paired_alone(module: "FlowModule", batch: Mapping[str, Tensor], number: int)
     )
     with torch.no_grad():
         pair = module.pair(batch, generator)
-    return Paired(pair, _state(module.coupling), time.perf_counter() - start)
+    return Paired(pair, state_of(module.coupling), time.perf_counter() - start)
 
 
 def _rows(sizes: list[int]) -> Iterator[range]:
@@ -185,6 +185,6 @@ def _taken(pair: Pair, rows: range) -> Pair:
     )
 
 
-def _state(coupling: Any) -> Mapping[str, Any] | None:
+def state_of(coupling: Any) -> Mapping[str, Any] | None:
     """Return a copy of what the coupling carries from batch to batch, None for nothing."""
     return copy.deepcopy(coupling.state_dict()) if hasattr(coupling, "state_dict") else None
