@@ -138,7 +138,28 @@ _FIT_SAMPLER = Verb(
     required=("checkpoint=my_run",),
 )
 
-VERBS = {verb.name: verb for verb in (_TRAIN, _SAMPLE, _EVALUATE, _FIT_SAMPLER)}
+_FIT_KAPPA = Verb(
+    name="fit-kappa",
+    summary="find the strength of weighted pairs for a data set",
+    description=(
+        "Try strengths of coupling=weighted on samples of the source and the data, and print what "
+        "each does: how far it tilts both distributions, how much nearer the pairs are. The elbow "
+        "of the tilt is the strength to take."
+    ),
+    command="flowgen fit-kappa data=digits",
+    overrides=(
+        Example("data=moons", "the data set"),
+        Example("source=eight_gaussians", "another source than noise"),
+        Example("num_samples=2048", "samples of each side; memory grows as the square"),
+        Example("kappa_min=0.1", "smallest strength that is tried"),
+        Example("kappa_max=10", "largest"),
+        Example("slope=0.1", "take the elbow where the tilt falls more slowly than this"),
+        Example("out=kappa.json", "where to write the table; the plot lies beside it"),
+    ),
+    filled_in=("facts",),
+)
+
+VERBS = {verb.name: verb for verb in (_TRAIN, _SAMPLE, _EVALUATE, _FIT_SAMPLER, _FIT_KAPPA)}
 """Verbs by name, in the order of the overview."""
 
 

@@ -3,6 +3,7 @@
 from flowgen.couplings.class_assignment import ClassAssignment
 from flowgen.couplings.condition_assignment import ConditionAssignment, ratio_weight
 from flowgen.couplings.condition_distance import ConditionDistance, CosineDistance
+from flowgen.couplings.elbow import Strength, elbow, slopes, strengths
 from flowgen.couplings.exact_assignment import ExactAssignment
 from flowgen.couplings.independent import Independent
 from flowgen.couplings.solver import optimal_permutation
@@ -18,8 +19,12 @@ __all__ = [
     "ExactAssignment",
     "Independent",
     "SinkhornTilt",
+    "Strength",
     "TiltCorrection",
     "Weighted",
+    "elbow",
     "optimal_permutation",
     "ratio_weight",
+    "slopes",
+    "strengths",
 ]
