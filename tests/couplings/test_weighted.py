@@ -238,6 +238,16 @@ def test_scale_becomes_an_exponential_mean(generator):
     assert float(coupling.state_dict()["value"]) == pytest.approx(expected)
 
 
+def test_a_batch_that_is_not_finite_leaves_the_scale_alone(generator):
+    coupling, same = Weighted(0.3), Weighted(0.3)
+    first, broken, last = (cloud(16, generator) for _ in range(3))
+    broken.x_1[3, 1] = torch.nan
+    coupling(first)
+    same(first)
+    assert bool(coupling(broken).weight.isnan().any())
+    assert torch.equal(coupling(last).weight, same(last).weight)
+
+
 def test_a_weight_above_the_largest_is_cut_and_counted():
     x_1 = torch.cat([torch.zeros(1, 1), torch.full((199, 1), 10.0)])
     coupled = Weighted(epsilon=1.0)(Pair(torch.zeros(200, 1), x_1))

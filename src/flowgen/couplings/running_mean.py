@@ -39,13 +39,18 @@ class RunningLogMean:
         self._group: Any = None
 
     def update(self, values: Float[Tensor, " n"]) -> Float[Tensor, ""]:
-        """Take in ``values (n,)`` and return the logarithm of the mean; without waiting."""
+        """Take in ``values (n,)`` and return the logarithm of the mean; without waiting.
+
+        A batch that is not finite, as damaged data make it, is left out.
+        """
         new = self._over_all(values)
         count, value = self.count.to(new.device), self.value.to(new)
-        rate = torch.clamp(1 / (count + 1), min=1 - self.decay)
+        rate = torch.clamp(1 / (count + 1), min=1 - self.decay).to(new)
+        usable = new.isfinite()
         if self.warm_up is not None:
             rate = torch.where(count < self.warm_up, rate, torch.zeros_like(rate))
-        self.value, self.count = value + rate.to(new) * (new - value), count + 1
+        self.value = torch.where(usable, value + rate * (new - value), value)
+        self.count = count + usable
         return self.value
 
     def state_dict(self) -> dict[str, Tensor]:
