@@ -62,7 +62,7 @@ def test_exact_assignment_reports_the_cost_of_its_pairs(generator):
     assert float(coupled.stats["coupling/cost"]) == pytest.approx(
         float(difference.square().sum() / (50 * 6)), rel=1e-5
     )
-    assert coupled.stats["coupling/optimal"] == 1.0
+    assert coupled.stats["coupling/optimality"] == 1.0
     assert coupled.stats["coupling/ms"] > 0
     assert coupled.stats["before"] == 2.0
     assert float(coupled.stats["coupling/cost"]) < float((given.x_0 - given.x_1).square().mean())

@@ -191,7 +191,7 @@ def test_transport_statistics_are_logged(tmp_path):
     module = flow(vector_config(), coupling=ExactAssignment())
     fit(module, False, tmp_path, steps=2)
     header = (tmp_path / "metrics.csv").read_text().splitlines()[0].split(",")
-    assert {"coupling/cost", "coupling/optimal", "coupling/ms"} <= set(header)
+    assert {"coupling/cost", "coupling/saved", "coupling/optimality", "coupling/ms"} <= set(header)
 
 
 def test_averaged_pipeline_shares_nothing_with_the_trained_one(tmp_path):

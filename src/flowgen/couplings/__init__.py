@@ -5,7 +5,14 @@ from flowgen.couplings.condition_assignment import ConditionAssignment, ratio_we
 from flowgen.couplings.condition_distance import ConditionDistance, CosineDistance
 from flowgen.couplings.elbow import Strength, elbow, slopes, strengths
 from flowgen.couplings.exact_assignment import ExactAssignment
+from flowgen.couplings.figures import cost_of, with_figures
 from flowgen.couplings.independent import Independent
+from flowgen.couplings.semidiscrete import (
+    SemidiscreteFit,
+    SemidiscreteSolver,
+    cell_of,
+    chi2_of,
+)
 from flowgen.couplings.solver import optimal_permutation
 from flowgen.couplings.tilt import DataTilt, SinkhornTilt, TiltCorrection
 from flowgen.couplings.weighted import Weighted
@@ -18,13 +25,19 @@ __all__ = [
     "DataTilt",
     "ExactAssignment",
     "Independent",
+    "SemidiscreteFit",
+    "SemidiscreteSolver",
     "SinkhornTilt",
     "Strength",
     "TiltCorrection",
     "Weighted",
+    "cell_of",
+    "chi2_of",
+    "cost_of",
     "elbow",
     "optimal_permutation",
     "ratio_weight",
     "slopes",
     "strengths",
+    "with_figures",
 ]

@@ -52,8 +52,7 @@ class ClassAssignment:
             generator: Unused: the assignment is deterministic.
 
         Returns:
-            The coupled pair, with stats ``coupling/cost`` (mean squared distance per dimension),
-            ``coupling/optimal`` and ``coupling/ms``.
+            The coupled pair, with the stats of :func:`flowgen.couplings.with_figures`.
 
         Raises:
             InputError: If the label is missing or not an integer vector, if there is another

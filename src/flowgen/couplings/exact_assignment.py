@@ -38,8 +38,7 @@ class ExactAssignment:
             generator: Unused: the assignment is deterministic.
 
         Returns:
-            The coupled pair, with stats ``coupling/cost`` (mean squared distance per dimension),
-            ``coupling/optimal`` and ``coupling/ms``.
+            The coupled pair, with the stats of :func:`flowgen.couplings.with_figures`.
 
         Raises:
             InputError: If the pair has a condition or weights, or its values are not finite.

@@ -18,7 +18,8 @@ from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from flowgen.core import InputError, Pair, flatten, mean_over_dims
+from flowgen.core import InputError, Pair, flatten
+from flowgen.couplings.figures import with_figures
 
 
 @torch.no_grad()
@@ -63,8 +64,7 @@ def optimal_permutation(
 def repair(pair: Pair, solve: Callable[[Tensor, Tensor], Tensor], *, name: str) -> Pair:
     """Return ``pair`` with the rows of ``x_0`` permuted by ``solve(x_0, x_1)`` and its figures.
 
-    Stats: ``coupling/cost``, the mean over pairs and dimensions of ``(x_0 - x_1)^2`` afterwards;
-    ``coupling/optimal``, 1; ``coupling/ms``, wall time of the solve in milliseconds.
+    The result is the optimum, so ``coupling/optimality`` is 1.
 
     Args:
         pair: Without weights; ``x_1`` and ``cond`` stay where they are.
@@ -82,11 +82,8 @@ def repair(pair: Pair, solve: Callable[[Tensor, Tensor], Tensor], *, name: str) 
     start = time.perf_counter()
     x_0 = pair.x_0[solve(pair.x_0, pair.x_1)]
     elapsed = 1e3 * (time.perf_counter() - start)
-    difference = (x_0 - pair.x_1).detach()
-    wide = torch.promote_types(difference.dtype, torch.float32)
-    cost = mean_over_dims(difference.to(wide).square()).mean()
-    figures = {"coupling/cost": cost, "coupling/optimal": 1.0, "coupling/ms": elapsed}
-    return Pair(x_0, pair.x_1, pair.cond, stats={**pair.stats, **figures})
+    after = Pair(x_0, pair.x_1, pair.cond)
+    return with_figures(pair, after, ms=elapsed, extra={"coupling/optimality": 1.0})
 
 
 def _centred(x: Tensor) -> Tensor:
