@@ -47,7 +47,7 @@ def bare(field: PredictionField, x: Tensor, steps: int, cond: Any) -> Callable[[
     def run() -> Tensor:
         state = x
         for i in range(steps):
-            t = torch.full((len(x),), i / steps)
+            t = torch.full((1,), i / steps).expand(len(x))
             state = state + field.network(state, t, cond) / steps
         return state
 
@@ -56,7 +56,7 @@ def bare(field: PredictionField, x: Tensor, steps: int, cond: Any) -> Callable[[
 
 def calls(field: PredictionField, x: Tensor, steps: int, cond: Any) -> Callable[[], Tensor]:
     """The model calls alone."""
-    t = torch.full((len(x),), 0.5)
+    t = torch.full((1,), 0.5).expand(len(x))
 
     def run() -> Tensor:
         out = x

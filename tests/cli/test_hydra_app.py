@@ -20,6 +20,14 @@ def test_verb_runs_with_its_config_and_leaves_nothing_behind(tree, verb, capsys,
     assert "HYDRA_FULL_ERROR" not in os.environ
 
 
+@pytest.mark.parametrize("words", [["--cfg", "job"], ["--info", "defaults"]])
+def test_a_look_at_the_config_leaves_nothing_behind(words, tree, verb, capsys, empty_cwd):
+    assert main(["train", *words], config_dir=tree) == 0
+    assert capsys.readouterr().out
+    assert verb.configs == []
+    assert not HydraConfig.initialized()
+
+
 def test_flags_may_stand_anywhere(tree, verb, capsys, empty_cwd):
     assert main(["train", "seed=1,2", "-m", "clip=3"], config_dir=tree) == 0
     assert [config.seed for config in verb.configs] == [1, 2]

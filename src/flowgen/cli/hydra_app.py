@@ -62,8 +62,10 @@ def run_verb(verb: Verb, words: Sequence[str], folder: Path) -> int:
 
 def _run_hydra(verb: Verb, line: Flags, words: Sequence[str], jobs: int) -> None:
     import hydra
+    from hydra.core.hydra_config import HydraConfig
 
     ours = list(sys.argv)
+    before = HydraConfig.instance().cfg
 
     def task(config: "DictConfig") -> None:
         try:
@@ -85,6 +87,9 @@ def _run_hydra(verb: Verb, line: Flags, words: Sequence[str], jobs: int) -> None
                 main(task)()
             except _JobFailedError as failed:
                 raise failed.error from failed.error.__cause__
+            finally:
+                # Hydra leaves it behind after --cfg and --info.
+                HydraConfig.instance().cfg = before
 
 
 def _job_argv(ours: list[str], verb: Verb, words: Sequence[str], line: Flags) -> list[str]:

@@ -5,7 +5,7 @@ from flowgen.core.errors import InputError, TrainingFailedError
 from flowgen.core.memory import in_chunks, is_out_of_memory
 from flowgen.core.protocols import Coupling, Objective, Source, VelocityField, domain_of
 from flowgen.core.randomness import generator_for, network_randomness, per_sample
-from flowgen.core.tensors import expand, flatten, mean_over_dims
+from flowgen.core.tensors import expand, flatten, is_shared, mean_over_dims
 from flowgen.core.types import Coefficients, Condition, Loss, Pair, PathPoint
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "generator_for",
     "in_chunks",
     "is_out_of_memory",
+    "is_shared",
     "mean_over_dims",
     "network_randomness",
     "per_sample",

@@ -15,6 +15,15 @@ def expand(t: Shaped[Tensor, " b"], x: Tensor) -> Tensor:
     return t.reshape(-1, *([1] * (x.ndim - 1)))
 
 
+def is_shared(t: Shaped[Tensor, " b"]) -> bool:
+    """Return whether all rows of ``t`` are one number in memory, as after ``t[:1].expand(b)``.
+
+    Samplers give a field such times, so that a network can embed the one time once. Looks at the
+    strides alone, so it neither waits for a device nor breaks a graph.
+    """
+    return t.shape[0] > 1 and t.stride(0) == 0
+
+
 def flatten(x: Float[Tensor, "b *d"]) -> Float[Tensor, "b n"]:
     """Return ``x`` of shape ``(b, *d)`` as ``(b, n)``."""
     return x.reshape(x.shape[0], -1)

@@ -104,7 +104,8 @@ def evaluate(
     Raises:
         InputError: If the field answers with another shape than that of ``x``.
     """
-    times = t.to(x).expand(len(x)) if isinstance(t, Tensor) else x.new_full((len(x),), t)
+    # One number for all rows: a network sees so and embeds it once.
+    times = (t.to(x) if isinstance(t, Tensor) else x.new_full((1,), t)).expand(len(x))
     velocity = field(x, times, cond)
     if velocity.shape != x.shape:
         raise InputError(

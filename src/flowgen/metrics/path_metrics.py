@@ -117,7 +117,7 @@ def path_statistics(
     totals = displacement.new_zeros(3)
     with torch.no_grad():
         for weight, node, x in zip(weights, nodes.tolist(), states, strict=True):
-            v = flatten(field(x, x.new_full((len(x),), node), cond).double())
+            v = flatten(field(x, x.new_full((1,), node).expand(len(x)), cond).double())
             square = v.square().sum(dim=1)
             bend = (v - direct).square().sum(dim=1)
             totals += weight * torch.stack([square.mean(), square.sqrt().mean(), bend.mean()])

@@ -66,8 +66,8 @@ class ConditionEmbedding(nn.Module):
         embeddings = {} if num_classes is None else {"label": LabelEmbedding(num_classes, width)}
         self.embeddings = nn.ModuleDict(embeddings)
 
-    def forward(self, t: Float[Tensor, " b"], cond: Condition | None) -> Float[Tensor, "b width"]:
-        """Return ``c`` of shape ``(b, width)``.
+    def forward(self, t: Float[Tensor, " b"], cond: Condition | None) -> Float[Tensor, "#b width"]:
+        """Return ``c`` of shape ``(b, width)``, or ``(1, width)`` where it is one for all rows.
 
         Args:
             t: Times, shape ``(b,)``, in ``[0, 1]``.

@@ -43,7 +43,7 @@ class DiTBlock(nn.Module):
     def forward(
         self,
         tokens: Float[Tensor, "b n w"],
-        modulation: Float[Tensor, "b 6 w"],
+        modulation: Float[Tensor, "#b 6 w"],
         rotation: Float[Tensor, "2 n k"] | None = None,
     ) -> Float[Tensor, "b n w"]:
         """Return the new tokens, shape ``(b, n, w)``.
@@ -138,7 +138,7 @@ class DiT(nn.Module):
         """
         check_inputs(x, t, self.shape)
         modulation = self.modulation(functional.silu(self.condition(t, cond)))
-        modulation = modulation.view(len(x), 6 * self.depth + 2, self.width)
+        modulation = modulation.view(-1, 6 * self.depth + 2, self.width)
         *by_block, last = modulation.split([6] * self.depth + [2], dim=1)
         rotation = self.positions.rotation()
         tokens = self.positions.embed(self.embed(self._patches(x.to(self.embed.weight.dtype))))
@@ -159,7 +159,7 @@ class DiT(nn.Module):
 
 
 def modulate(
-    x: Float[Tensor, "b n w"], shift: Float[Tensor, "b 1 w"], scale: Float[Tensor, "b 1 w"]
+    x: Float[Tensor, "b n w"], shift: Float[Tensor, "#b 1 w"], scale: Float[Tensor, "#b 1 w"]
 ) -> Float[Tensor, "b n w"]:
     """Return ``x (1 + scale) + shift``, one shift and scale for all tokens of a sample."""
     return x * (1 + scale) + shift

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from flowgen.core import InputError
+from flowgen.core import InputError, is_shared
 
 
 class TimeEmbedding(nn.Module):
@@ -49,8 +49,13 @@ class TimeEmbedding(nn.Module):
         self.project = nn.Linear(2 * num_frequencies, width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, t: Float[Tensor, " b"]) -> Float[Tensor, "b width"]:
-        """Return the embedding of ``t (b,)``, in the precision of the weights."""
+    def forward(self, t: Float[Tensor, " b"]) -> Float[Tensor, "#b width"]:
+        """Return the embedding of ``t (b,)``, in the precision of the weights.
+
+        A time that all rows share (:func:`flowgen.core.is_shared`) has one row, ``(1, width)``.
+        """
+        if is_shared(t):
+            t = t[:1]
         # Autocast would round the features, and with them the times, to eight bits.
         with torch.autocast(t.device.type, enabled=False):
             angles = t[:, None] * self.frequencies.to(t.dtype)

@@ -55,7 +55,7 @@ class ResidualBlock(nn.Module):
         self.attention = None if heads is None else ImageAttention(channels, heads)
 
     def forward(
-        self, h: Float[Tensor, "b c_in h w"], c: Float[Tensor, "b k"]
+        self, h: Float[Tensor, "b c_in h w"], c: Float[Tensor, "#b k"]
     ) -> Float[Tensor, "b c h w"]:
         """Return the new features; ``c`` is the activated condition vector, shape ``(b, k)``."""
         branch = self.conv_in(functional.silu(self.norm_in(h)))
@@ -97,7 +97,7 @@ class Halving(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
 
     def forward(
-        self, h: Float[Tensor, "b c h w"], c: Float[Tensor, "b k"]
+        self, h: Float[Tensor, "b c h w"], c: Float[Tensor, "#b k"]
     ) -> Float[Tensor, "b c h_half w_half"]:
         """Return the smaller image; the condition plays no part."""
         return self.conv(h)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from flowgen.core import Condition, InputError, VelocityField, domain_of, expand
+from flowgen.core import Condition, InputError, VelocityField, domain_of, expand, is_shared
 from flowgen.models.guidance.combine import Combine, Extrapolate
 from flowgen.paths import AffinePath
 
@@ -92,8 +92,9 @@ class Guided(nn.Module):
             raise InputError(f"the null condition has {sorted(null)}, the given one {sorted(cond)}")
         if scale == 0.0 and inside is None:
             return self.field(x, t, null)
+        times = t[:1].expand(2 * len(t)) if is_shared(t) else torch.cat([t, t])
         both = {name: torch.cat([null[name], cond[name]]) for name in cond}
-        v_null, v_cond = self.field(torch.cat([x, x]), torch.cat([t, t]), both).chunk(2)
+        v_null, v_cond = self.field(torch.cat([x, x]), times, both).chunk(2)
         v = self.combine(v_null, v_cond)
         return v if inside is None else torch.where(expand(inside, v), v, v_cond)
 
