@@ -18,8 +18,9 @@ from jaxtyping import Float
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from flowgen.core import InputError, Pair, flatten, mean_over_dims
+from flowgen.core import InputError, Pair, flatten
 from flowgen.couplings.condition_distance import ConditionDistance, CosineDistance
+from flowgen.couplings.figures import with_figures
 
 
 class ConditionAssignment:
@@ -104,16 +105,12 @@ class ConditionAssignment:
         elapsed = 1e3 * (time.perf_counter() - start)
         dims = pair.x_0[0].numel()
         x_0 = pair.x_0[chosen.to(pair.x_0.device)]
-        before, after = (mean_over_dims((x - pair.x_1).square()).mean() for x in (pair.x_0, x_0))
-        figures = {
-            "coupling/cost": after,
-            "coupling/saved": 1 - after / before,
-            "coupling/ms": elapsed,
+        extra = {
             "coupling/weight": weight / dims,
             "coupling/ratio": reached,
             "coupling/moved": float(foreign[chosen, torch.arange(n)].mean()),
         }
-        return Pair(x_0, pair.x_1, pair.cond, stats={**pair.stats, **figures})
+        return with_figures(pair, Pair(x_0, pair.x_1, pair.cond), ms=elapsed, extra=extra)
 
 
 def ratio_weight(cost: Float[Tensor, "n n"], foreign: Float[Tensor, "n n"], ratio: float) -> float:
