@@ -246,7 +246,7 @@ def test_the_interpolation_is_scipys():
     [
         (lambda: kinetic_optimal(two_points(1), rho=0.0), "rho"),
         (lambda: kinetic_optimal(two_points(1), floor=1.0), "floor"),
-        (lambda: Tabulated(torch.zeros(3)), "both"),
+        (lambda: Tabulated(torch.zeros(3)), "give psi"),
         (lambda: Tabulated(num_nodes=2), "num_nodes"),
         (lambda: Tabulated(scale=0.0), "scale"),
         (lambda: Tabulated(torch.zeros(3), torch.zeros(3)), "rise strictly"),

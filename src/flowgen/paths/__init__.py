@@ -14,6 +14,9 @@ from flowgen.paths.conventions import (
 )
 from flowgen.paths.convert import convert, score_from_velocity, velocity_domain
 from flowgen.paths.edm import EDM
+from flowgen.paths.error_curve import ErrorCurve
+from flowgen.paths.error_of_data import DataError, error_of_data
+from flowgen.paths.error_of_model import error_of_model
 from flowgen.paths.kinetic import conditional_energy, kinetic_energy, kinetic_optimal
 from flowgen.paths.linear import Linear
 from flowgen.paths.polynomial import Polynomial
@@ -40,9 +43,11 @@ __all__ = [
     "ConventionCheck",
     "Cosine",
     "Data",
+    "DataError",
     "DiffusersFlow",
     "EDMPrediction",
     "ForeignModel",
+    "ErrorCurve",
     "FromDiffusersFlow",
     "FromEDM",
     "FromTrigFlow",
@@ -64,6 +69,8 @@ __all__ = [
     "check_conventions",
     "conditional_energy",
     "convert",
+    "error_of_data",
+    "error_of_model",
     "guidance_scale_from_w",
     "kinetic_energy",
     "kinetic_optimal",

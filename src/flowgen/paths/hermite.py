@@ -59,3 +59,12 @@ def invert(
         step = x - (value - y) / slope
         x = torch.where((step >= low) & (step <= high), step, (low + high) / 2)
     return x
+
+
+def pchip_slopes(nodes: Float[Tensor, " n"], values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """Return the slopes of PCHIP at the nodes, in float64 on the CPU; found by SciPy."""
+    from scipy.interpolate import PchipInterpolator
+
+    at = nodes.cpu().numpy()
+    curve = PchipInterpolator(at, values.cpu().numpy())
+    return torch.as_tensor(curve.derivative()(at), dtype=torch.float64)

@@ -8,9 +8,11 @@ error per dimension of the best guess of ``x_1`` from ``x_1 + x_0 / s``, and
     E = int rho d_alpha^2 + d_sigma^2 - beta^2 mmse(alpha / sigma) dt,      rho = E|x_1|^2 / d.
 
 So a data set enters through one function of one variable, and the best path through an integral of
-it (:class:`flowgen.paths.Tabulated`). Data are centred; the source is N(0, I), independent.
+it (:class:`flowgen.paths.Tabulated`). The source is N(0, I), independent. The mean of the data
+needs no subtraction: it is in ``rho``, the motion of the mean being part of the energy, and not in
+``mmse``, as a known shift changes no error.
 
-Source: Shaul et al. 2023, arXiv 2306.06626, sections 3 and 4.
+Source: Shaul et al. 2023, arXiv 2306.06626, sections 3 and 4 (for centred data).
 """
 
 from collections.abc import Callable
@@ -26,7 +28,7 @@ from flowgen.paths.tabulated import Tabulated, angles
 from flowgen.paths.trig import Trig
 
 MMSE = Callable[[Tensor], Tensor]
-"""``snr (n,) -> mean squared error per dimension (n,)`` in float64, from ``rho`` down to 0."""
+"""``snr (n,) -> mean squared error per dimension (n,)``, float64; falls from the variance at 0."""
 
 FLOOR = 0.1
 """Default floor of ``gamma``. Without one ``d_alpha`` is infinite at 0 and the regression target
@@ -42,11 +44,11 @@ def kinetic_optimal(
     """Return the schedule of least kinetic energy for data with this ``mmse``.
 
     The estimate is cleaned first: it must fall with the ratio, and stay below that of a Gaussian of
-    the same variance. Data like an isotropic Gaussian have no preferred path and get
-    :class:`Trig`.
+    the same ``rho``. An isotropic centred Gaussian has no preferred path; it, and data so close to
+    it that the floor costs more than the table gains, get :class:`Trig`.
 
     Args:
-        mmse: Of the centred data.
+        mmse: Of the data.
         rho: Mean square of a data coordinate, above 0.
         floor: Smallest ``gamma``, in ``[0, 1)``; 0 is the optimum itself, whose ``d_alpha`` is
             infinite at ``t = 0``.
@@ -63,13 +65,15 @@ def kinetic_optimal(
     snr = torch.tan(theta).clamp(max=_NEARLY_INFINITE)
     # In units of the data's own spread the Gaussian of the same variance has 1 / (1 + snr^2).
     error = mmse(snr / rho**0.5).double() / rho
-    error = torch.minimum(_falling(error), 1 / (1 + snr.square()))
+    error = torch.minimum(falling(error), 1 / (1 + snr.square()))
     gamma = (1 - (1 + snr.square()) * error).clamp(0.0, 1.0)
     gamma[-1] = gamma[-2]
     if float(_integral(gamma.sqrt(), theta)[-1]) < _GAUSSIAN:
         return Trig()
     psi = _integral(gamma.clamp(min=max(floor, 1e-12)).sqrt(), theta)
-    return Tabulated(theta, psi, scale=rho**0.5)
+    table = Tabulated(psi=psi, scale=rho**0.5)
+    with_table, without = (kinetic_energy(path, mmse, rho=rho) for path in (table, Trig()))
+    return table if with_table < without else Trig()
 
 
 def conditional_energy(schedule: Schedule, *, rho: float = 1.0, num_times: int = 20_001) -> float:
@@ -91,7 +95,7 @@ def kinetic_energy(
 
     Args:
         schedule: The path.
-        mmse: Of the centred data.
+        mmse: Of the data.
         rho: Mean square of a data coordinate.
         num_times: Points of the midpoint rule over the schedule's domain.
     """
@@ -112,8 +116,8 @@ def _integral(y: Float[Tensor, " n"], x: Float[Tensor, " n"]) -> Float[Tensor, "
     return torch.cat([y.new_zeros(1), torch.cumulative_trapezoid(y, x)])
 
 
-def _falling(y: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """Return the closest sequence that never rises (isotonic regression)."""
+def falling(y: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """Return the closest sequence that never rises (isotonic regression), on the CPU."""
     from scipy.optimize import isotonic_regression
 
     return torch.as_tensor(np.array(isotonic_regression(y.numpy(), increasing=False).x))
