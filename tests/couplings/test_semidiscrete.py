@@ -78,7 +78,9 @@ def test_a_fit_that_is_cut_short_says_so(generator):
     fit = solver(y, normal(generator, 2), told=lambda *each: told.append(each))
     assert not fit.converged
     assert fit.steps == 7
-    assert told == [(7, fit.chi2, fit.error)]
+    # The gaussian start is better than what seven steps of 16 samples made of it.
+    assert [step for step, _, _ in told] == [7]
+    assert 0.01 < fit.chi2 < told[0][1]
     assert float(fit.potential.mean()) == pytest.approx(0, abs=1e-12)
 
 

@@ -55,9 +55,10 @@ def run(cfg: DictConfig) -> Path:
     )
     from flowgen.cli.compiling import compile_network
     from flowgen.cli.dry_run import dry_run
+    from flowgen.cli.fit_coupling import training_set
     from flowgen.cli.resume import Start, automatic, config_of_run, resumed
     from flowgen.cli.session import session
-    from flowgen.core import InputError
+    from flowgen.core import DataCoupling, InputError
     from flowgen.training import Evaluate, Interruption, Resume
 
     _quiet()
@@ -98,6 +99,8 @@ def run(cfg: DictConfig) -> Path:
     cfg.run_dir = str(start.folder or run_folder(cfg.run_dir, cfg.name, first=first))
     trainer = loop(cfg)
     flow = module(cfg)
+    if isinstance(flow.coupling, DataCoupling):
+        flow.coupling.use(*training_set(data, "cpu"))
     loader = _loader(cfg, data, trainer, flow)
     if cfg.checkpoint is not None and wanted is None:
         fill_weights(flow, cfg.checkpoint)

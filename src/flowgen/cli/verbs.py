@@ -159,7 +159,30 @@ _FIT_KAPPA = Verb(
     filled_in=("facts",),
 )
 
-VERBS = {verb.name: verb for verb in (_TRAIN, _SAMPLE, _EVALUATE, _FIT_SAMPLER, _FIT_KAPPA)}
+_FIT_COUPLING = Verb(
+    name="fit-coupling",
+    summary="fit optimal transport from the source to a whole data set",
+    description=(
+        "Fit a potential for every training sample, so that the noise is shared out among them "
+        "equally and at the least distance. coupling=semidiscrete then pairs with the whole data "
+        "set instead of a batch."
+    ),
+    command="flowgen fit-coupling data=digits",
+    overrides=(
+        Example("data=fashion_mnist", "the data set"),
+        Example("by_label=false", "one fit for all classes; null: by label where there are labels"),
+        Example("threshold=0.01", "how equal the shares must be (chi-square)"),
+        Example("batch_size=4096", "noises of a step: more are steadier"),
+        Example("max_steps=50000", "give up after so many steps"),
+        Example("device=cuda", "where to fit"),
+        Example("out=coupling.safetensors", "the file to train with"),
+    ),
+    filled_in=("facts",),
+)
+VERBS = {
+    verb.name: verb
+    for verb in (_TRAIN, _SAMPLE, _EVALUATE, _FIT_SAMPLER, _FIT_KAPPA, _FIT_COUPLING)
+}
 """Verbs by name, in the order of the overview."""
 
 

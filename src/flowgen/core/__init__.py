@@ -3,7 +3,14 @@
 from flowgen.core.checks import check_values, debug_checks
 from flowgen.core.errors import InputError, TrainingFailedError
 from flowgen.core.memory import in_chunks, is_out_of_memory
-from flowgen.core.protocols import Coupling, Objective, Source, VelocityField, domain_of
+from flowgen.core.protocols import (
+    Coupling,
+    DataCoupling,
+    Objective,
+    Source,
+    VelocityField,
+    domain_of,
+)
 from flowgen.core.randomness import generator_for, network_randomness, per_sample
 from flowgen.core.tensors import expand, flatten, is_shared, mean_over_dims
 from flowgen.core.types import Coefficients, Condition, Loss, Pair, PathPoint
@@ -12,6 +19,7 @@ __all__ = [
     "Coefficients",
     "Condition",
     "Coupling",
+    "DataCoupling",
     "InputError",
     "Loss",
     "Objective",

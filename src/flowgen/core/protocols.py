@@ -41,6 +41,15 @@ class Coupling(Protocol):
 
 
 @runtime_checkable
+class DataCoupling(Coupling, Protocol):
+    """A coupling that knows the whole training set."""
+
+    def use(self, x_1: Tensor, label: Tensor | None, digest: str) -> None:
+        """Take all samples ``(n, *d)`` in the model's space, their labels ``(n,)``, a digest."""
+        ...
+
+
+@runtime_checkable
 class Objective(Protocol):
     """What a model is trained to do."""
 

@@ -7,12 +7,14 @@ from flowgen.couplings.elbow import Strength, elbow, slopes, strengths
 from flowgen.couplings.exact_assignment import ExactAssignment
 from flowgen.couplings.figures import cost_of, with_figures
 from flowgen.couplings.independent import Independent
+from flowgen.couplings.potentials import Potentials, digest_of
 from flowgen.couplings.semidiscrete import (
     SemidiscreteFit,
     SemidiscreteSolver,
     cell_of,
     chi2_of,
 )
+from flowgen.couplings.semidiscrete_coupling import Semidiscrete
 from flowgen.couplings.solver import optimal_permutation
 from flowgen.couplings.tilt import DataTilt, SinkhornTilt, TiltCorrection
 from flowgen.couplings.weighted import Weighted
@@ -25,6 +27,8 @@ __all__ = [
     "DataTilt",
     "ExactAssignment",
     "Independent",
+    "Potentials",
+    "Semidiscrete",
     "SemidiscreteFit",
     "SemidiscreteSolver",
     "SinkhornTilt",
@@ -34,6 +38,7 @@ __all__ = [
     "cell_of",
     "chi2_of",
     "cost_of",
+    "digest_of",
     "elbow",
     "optimal_permutation",
     "ratio_weight",

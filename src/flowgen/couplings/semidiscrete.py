@@ -25,8 +25,8 @@ from flowgen.core import InputError, flatten
 _COLUMNS = 65_536
 """Points that are compared at once."""
 
-_AVERAGING = 8
-"""Of the polynomial-decay average of the iterates: about the last eighth of them counts."""
+_MOST_DIMS = 2048
+"""Dimensions up to which the axes of the data are found for the first potential."""
 
 
 @dataclass(frozen=True)
@@ -95,13 +95,14 @@ def chi2_of(count: Int[Tensor, " n"], weights: Float[Tensor, " n"]) -> tuple[flo
 
 @dataclass(frozen=True)
 class SemidiscreteSolver:
-    """Stochastic ascent with averaged iterates and steps that shrink like ``1 / sqrt(k)``.
+    """Stochastic ascent in stages, each with a constant step and an average over its second half.
 
-    The first step is in the units of the score ``x . y``: of the order of the distance between the
-    best and the next best point.
+    The step shrinks to a third after a stage that took less than a fifth off ``chi2``; so the right
+    scale, which differs much between few and many dimensions, is found by itself. It starts from
+    the potential between normal laws of the same moments.
 
     It stops where ``chi2`` is below the threshold by two standard errors. As many samples are
-    counted as that takes, at steps whose numbers grow by half each time.
+    counted as that takes, after each stage of so many steps that a sample is met 50 times.
 
     Args:
         batch: Source samples of a step, >= 2.
@@ -154,29 +155,42 @@ class SemidiscreteSolver:
         flat = flat - flat.mean(dim=0)
         if weights is None:
             weights = torch.full((n,), 1 / n, dtype=flat.dtype, device=flat.device)
+        potential = _of_gaussians(flat)
         # The distance of the best of n normal scores from the next best.
-        scale = float((flatten(sample(self.batch)) @ flat.mT).std()) / math.sqrt(
-            2 * math.log(n + 1)
-        )
-        first = scale * min(n, self.batch / 4)
-        slow = 10 * max(1.0, n / self.batch)
-        potential = torch.zeros_like(weights)
-        average = potential.clone()
-        chi2, error, look, k = math.inf, math.inf, min(100, self.max_steps), 0
-        for k in range(1, self.max_steps + 1):
-            mass = self._counted(flat, potential, sample, self.batch).to(weights) / self.batch
-            potential += first / math.sqrt(1 + k / slow) * (weights - mass)
-            average += (_AVERAGING + 1) / (k + _AVERAGING) * (potential - average)
-            if k == look:
-                look = min(self.max_steps, look + look // 2)
-                needed = math.ceil(8 * math.sqrt(2 * n) / self.threshold)
-                chi2, error = chi2_of(self._counted(flat, average, sample, needed), weights)
-                if told is not None:
-                    told(k, chi2, error)
-                if chi2 + 2 * error < self.threshold:
-                    break
+        scores = flatten(sample(self.batch)) @ flat.mT
+        size = float(scores.std()) / math.sqrt(2 * math.log(n + 1)) * min(n, self.batch / 4)
+        needed = math.ceil(8 * math.sqrt(2 * n) / self.threshold)
+        best, (chi2, error) = potential, self._chi2(flat, potential, weights, sample, needed)
+        k, stage = 0, math.ceil(50 * max(1.0, n / self.batch))
+        while k < self.max_steps and not chi2 + 2 * error < self.threshold:
+            potential, total = best.clone(), torch.zeros_like(best)
+            steps = min(stage, self.max_steps - k)
+            for i in range(steps):
+                mass = self._counted(flat, potential, sample, self.batch).to(weights) / self.batch
+                potential += size * (weights - mass)
+                if 2 * i >= steps:
+                    total += potential
+            average = total / (steps - (steps + 1) // 2)
+            k += steps
+            found, its_error = self._chi2(flat, average, weights, sample, needed)
+            if told is not None:
+                told(k, found, its_error)
+            if found > 0.8 * chi2:
+                size /= 3
+            if found < chi2:
+                best, chi2, error = average, found, its_error
         converged = chi2 + 2 * error < self.threshold
-        return SemidiscreteFit(average - average.mean(), chi2, error, k, converged)
+        return SemidiscreteFit(best - best.mean(), chi2, error, k, converged)
+
+    def _chi2(
+        self,
+        flat: Tensor,
+        potential: Tensor,
+        weights: Tensor,
+        sample: Callable[[int], Tensor],
+        size: int,
+    ) -> tuple[float, float]:
+        return chi2_of(self._counted(flat, potential, sample, size), weights)
 
     def _counted(
         self, flat: Tensor, potential: Tensor, sample: Callable[[int], Tensor], size: int
@@ -184,6 +198,22 @@ class SemidiscreteSolver:
         """Return how many of ``size`` new source samples fall into each cell."""
         count = torch.zeros(len(flat), dtype=torch.int64, device=flat.device)
         for start in range(0, size, self.batch):
-            cells = cell_of(sample(min(self.batch, size - start)), flat, potential)
+            cells = cell_of(flatten(sample(min(self.batch, size - start))), flat, potential)
             count += torch.bincount(cells, minlength=len(flat))
         return count
+
+
+def _of_gaussians(flat: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
+    """Return the potential from a standard normal law to the normal law of the points' moments.
+
+    ``-y . S^(-1/2) y / 2`` for covariance ``S``: the gradient of its conjugate is the map
+    ``S^(1/2) x``. Of very many dimensions only the variances are used.
+    """
+    n, d = flat.shape
+    if d > _MOST_DIMS:
+        variance, y = flat.square().mean(dim=0), flat
+    else:
+        variance, axes = torch.linalg.eigh(flat.mT @ flat / n)
+        y = flat @ axes
+    kept = variance > 1e-6 * variance.max()
+    return -0.5 * (y[:, kept].square() / variance[kept].sqrt()).sum(dim=1)

@@ -13,6 +13,7 @@ from flowgen.data.protocol import Batch, Codec, DataSet, Split
 from flowgen.data.sources import Gaussian
 from flowgen.data.splits import stratified_split
 from flowgen.data.toy import Checkerboard, Moons, Pinwheel, SCurve, SwissRoll
+from flowgen.data.whole import whole
 
 __all__ = [
     "ArraySplit",
@@ -42,4 +43,5 @@ __all__ = [
     "loader",
     "stratified_split",
     "stream",
+    "whole",
 ]
