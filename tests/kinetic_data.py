@@ -2,10 +2,14 @@
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from flowgen.paths import kinetic_optimal
+from flowgen.pipeline import save_schedule
 
 _NODES, _WEIGHTS = (
     torch.as_tensor(a) for a in np.polynomial.hermite_e.hermegauss(181)
@@ -36,3 +40,9 @@ def gaussian_error(*variances: float) -> Callable[[Tensor], Tensor]:
 
 def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def write_table(file: Path) -> Path:
+    """Write the path of two points in four dimensions as ``flowgen fit-path`` does."""
+    save_schedule(kinetic_optimal(two_point_error(4), num_nodes=9), file, {})
+    return file

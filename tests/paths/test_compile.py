@@ -17,7 +17,7 @@ def step(path):
     return run
 
 field = Rescheduled(lambda x, t, cond=None: x * t[:, None], Linear(), EDM())
-functions = [step(AffinePath(s)) for s in (VP(), Cosine())]
+functions = [step(AffinePath(s)) for s in (VP(), Cosine(), Tabulated())]
 for function in [*functions, lambda x_0, x_1, t: (field(x_0, t),)]:
     torch._dynamo.reset()
     compiled = torch.compile(function, fullgraph=True, backend="eager")(x_0, x_1, t)

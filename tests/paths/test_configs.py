@@ -7,6 +7,7 @@ from omegaconf import OmegaConf
 
 from flowgen.paths import AffinePath, Velocity, convert
 from flowgen.paths.predictions import Prediction
+from kinetic_data import write_table
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -15,9 +16,17 @@ def build(file):
     return instantiate(OmegaConf.load(file))
 
 
+@pytest.fixture
+def table(tmp_path):
+    return write_table(tmp_path / "kinetic.json")
+
+
 @pytest.mark.parametrize("file", sorted((CONFIGS / "path").glob("*.yaml")), ids=lambda f: f.stem)
-def test_every_path_builds_with_finite_coefficients(file):
-    path = build(file)
+def test_every_path_builds_with_finite_coefficients(file, table):
+    config = OmegaConf.load(file)
+    if OmegaConf.is_missing(config.schedule, "file"):
+        config.schedule.file = str(table)
+    path = instantiate(config)
     assert isinstance(path, AffinePath)
     assert path.coefficients(torch.tensor(path.domain)).wronskian.isfinite().all()
 

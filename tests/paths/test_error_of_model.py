@@ -39,7 +39,8 @@ def test_two_points_on_every_path(schedule):
     )
     torch.testing.assert_close(found.snr, RATIOS, rtol=1e-6, atol=0)
     exact = two_point_error(4)(RATIOS)
-    assert ((found.mmse - exact).abs() < 4 * found.stderr + 1e-9).all()
+    # At a ratio of 2 it is made of states so rare that none may be among the 8000.
+    assert ((found.mmse - exact).abs() < 4 * found.stderr + 2e-4).all()
     assert (found.stderr < 0.02).all()
 
 

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from flowgen.core import InputError
 from flowgen.data import DataSet
-from flowgen.pipeline import Pipeline, build, find, load
+from flowgen.pipeline import Pipeline, build, find, load, path_file
 from flowgen.pipeline.checkpoint import read_training_checkpoint
 from flowgen.pipeline.checkpoint.migrations import migrate
 from flowgen.pipeline.checkpoint.problems import told_of
@@ -50,6 +50,21 @@ def data_set(node: DictConfig, without: Sequence[str] = ()) -> DataSet:
     own = OmegaConf.masked_copy(node, [str(key) for key in node if key not in without])
     own._set_parent(node._get_parent())
     return make(own, "data")
+
+
+def fill_path(cfg: DictConfig) -> None:
+    """Write the numbers of a path that is read from a file into ``cfg``, in place of the file.
+
+    From then on config, run folder and checkpoints need the file no more.
+
+    Raises:
+        InputError: If the file cannot be used.
+    """
+    node = OmegaConf.select(cfg, "path.schedule")
+    if isinstance(node, DictConfig) and node.get("_target_") == path_file.TARGET:
+        with open_dict(cfg):
+            cfg.path.schedule = path_file.schedule_config(node.file)
+        make(cfg.path.schedule, "path.schedule")
 
 
 def fill_facts(cfg: DictConfig, data: DataSet) -> None:

@@ -31,7 +31,8 @@ def restore(cfg: DictConfig) -> Pipeline:
         if not isinstance(path, AffinePath):
             raise InputError("path: sampling can change to an affine path only")
         field = loaded.field
-        loaded = loaded.with_field(Rescheduled(field, field.path.schedule, path.schedule))
+        followed = Rescheduled(field, field.path.schedule, path.schedule.to(loaded.device))
+        loaded = loaded.with_field(followed)
     return loaded.guided(make(cfg.guidance, "guidance"))
 
 

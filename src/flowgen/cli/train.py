@@ -47,6 +47,7 @@ def run(cfg: DictConfig) -> Path:
     from flowgen.cli.assemble import (
         data_set,
         fill_facts,
+        fill_path,
         fill_precision,
         fill_weights,
         loggers,
@@ -70,6 +71,7 @@ def run(cfg: DictConfig) -> Path:
             "resume goes on with a run and checkpoint starts a new one from weights: give one of "
             "them"
         )
+    fill_path(cfg)
     if wanted not in (None, AUTO):
         cfg = config_of_run(cfg, overrides)
     for key in NUMBERS:

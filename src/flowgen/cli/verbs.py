@@ -49,7 +49,11 @@ class Verb:
         return f"flowgen.cli.{self.config_name}"
 
 
-PLACEHOLDERS = {"checkpoint": "run folder or file", "data.root": "folder of images"}
+PLACEHOLDERS = {
+    "checkpoint": "run folder or file",
+    "data.root": "folder of images",
+    "path.schedule.file": "file of flowgen fit-path",
+}
 """What to write for a required setting, where its name does not say it."""
 
 _TRAIN = Verb(
@@ -179,9 +183,29 @@ _FIT_COUPLING = Verb(
     ),
     filled_in=("facts",),
 )
+_FIT_PATH = Verb(
+    name="fit-path",
+    summary="fit the path of least kinetic energy to data",
+    description=(
+        "Find the path whose flow moves least, from the points of a data set or, where these are "
+        "few for their dimension, from the losses of a trained model. Prints its energy beside "
+        "those of other paths, and the override to train or sample with it."
+    ),
+    command="flowgen fit-path data=checkerboard",
+    overrides=(
+        Example("data=moons", "fit from the points of this data set"),
+        Example("checkpoint=my_run", "fit from a trained model instead, and its held-out data"),
+        Example("num_points=20000", "most points; the time grows with it"),
+        Example("num_noise=4096", "noisy points at each ratio: less noise in the estimate"),
+        Example("floor=0.03", "less energy, larger targets near the noise"),
+        Example("device=cuda", "where to compute"),
+        Example("out=path.json", "where to write the table; the plot lies beside it"),
+    ),
+)
+
 VERBS = {
     verb.name: verb
-    for verb in (_TRAIN, _SAMPLE, _EVALUATE, _FIT_SAMPLER, _FIT_KAPPA, _FIT_COUPLING)
+    for verb in (_TRAIN, _SAMPLE, _EVALUATE, _FIT_SAMPLER, _FIT_KAPPA, _FIT_COUPLING, _FIT_PATH)
 }
 """Verbs by name, in the order of the overview."""
 

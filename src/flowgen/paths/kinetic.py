@@ -61,6 +61,8 @@ def kinetic_optimal(
         raise InputError(f"rho must be above 0, got {rho}")
     if not 0.0 <= floor < 1.0:
         raise InputError(f"floor must be in [0, 1), got {floor}")
+    if num_nodes < 3:
+        raise InputError(f"num_nodes must be >= 3, got {num_nodes}")
     theta = angles(num_nodes)
     snr = torch.tan(theta).clamp(max=_NEARLY_INFINITE)
     # In units of the data's own spread the Gaussian of the same variance has 1 / (1 + snr^2).

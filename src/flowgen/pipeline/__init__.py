@@ -13,6 +13,7 @@ from flowgen.pipeline.checkpoint import (
     verify,
 )
 from flowgen.pipeline.images import grid, is_image, save_image, save_picture
+from flowgen.pipeline.path_file import kinetic_schedule, save_schedule, schedule_config
 from flowgen.pipeline.pipeline import Pipeline
 
 __all__ = [
@@ -25,11 +26,14 @@ __all__ = [
     "find",
     "grid",
     "is_image",
+    "kinetic_schedule",
     "load",
     "pick_device",
     "read_training_checkpoint",
     "save",
     "save_image",
     "save_picture",
+    "save_schedule",
+    "schedule_config",
     "verify",
 ]

@@ -32,6 +32,7 @@ STATE = "training"
 
 _SCALARS = (type(None), bool, int, float, str, Tensor, nn.Parameter)
 _MAPPINGS = (dict, OrderedDict, Counter)
+_PATH = "path."
 _PARTS = ("objective", "source", "sampler", "codec", "conditioner")
 
 
@@ -99,11 +100,15 @@ def restore(content: Mapping[str, Any], trainer: Trainer, batches: Batches) -> N
 def start_from(module: FlowModule, raw: Mapping[str, Tensor], ema: Mapping[str, Tensor]) -> None:
     """Take weights and averaged weights of another run, by their names in the field.
 
+    What a path has of its own (a table) is no weight: this run's stays, whatever the other's was.
+
     Raises:
         InputError: If they do not fit.
     """
     for field, state in ((module.pipeline.field, raw), (module.ema.field, ema)):
-        _load_weights(field, state)
+        own = {name: value for name, value in field.state_dict().items() if name.startswith(_PATH)}
+        weights = {name: value for name, value in state.items() if not name.startswith(_PATH)}
+        _load_weights(field, weights | own)
 
 
 def _module(trainer: Trainer) -> FlowModule:
