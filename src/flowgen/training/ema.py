@@ -5,6 +5,7 @@ decay lets the average forget the initial weights in short runs.
 """
 
 import copy
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,8 @@ class EMA(nn.Module):
             raise InputError(f"ema.decay must be in [0, 1), got {decay}")
         self.decay = decay
         self.field = copy.deepcopy(field).eval().requires_grad_(False)
+        # Walking through the modules takes as long as a small network's step.
+        self._walked: tuple[nn.Module, _Tensors, _Tensors] | None = None
 
     def train(self, mode: bool = True) -> "EMA":
         """Stay in evaluation mode, whatever the owner does."""
@@ -39,7 +42,18 @@ class EMA(nn.Module):
     def update(self, field: nn.Module, step: int) -> None:
         """Move towards the weights of ``field`` after optimiser step number ``step`` (from 1)."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        averaged: list[Tensor] = list(self.field.parameters())
-        torch._foreach_lerp_(averaged, [p.detach() for p in field.parameters()], 1.0 - decay)
-        for mine, theirs in zip(self.field.buffers(), field.buffers(), strict=True):
-            mine.copy_(theirs)
+        if self._walked is None or self._walked[0] is not field:
+            self._walked = (field, _tensors(self.field), _tensors(field))
+        _, mine, theirs = self._walked
+        torch._foreach_lerp_(mine.parameters, theirs.parameters, 1.0 - decay)
+        for averaged, value in zip(mine.buffers, theirs.buffers, strict=True):
+            averaged.copy_(value)
+
+
+class _Tensors(NamedTuple):
+    parameters: list[Tensor]
+    buffers: list[Tensor]
+
+
+def _tensors(field: nn.Module) -> _Tensors:
+    return _Tensors(list(field.parameters()), list(field.buffers()))

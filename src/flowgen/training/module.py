@@ -199,7 +199,9 @@ class FlowModule(LightningModule):
             losses.append(loss.detached())
             total = total + share.detach()
         with phases.phase("optimizer"):
-            norm = clip_grad_norm_(self.pipeline.field.parameters(), self.clip)
+            groups = optimizer.param_groups
+            learnt = [p for group in groups for p in group["params"]]
+            norm = clip_grad_norm_(learnt, self.clip)
             taken = self.guard.takes(norm, total, self._over_all)
             if taken:
                 self._update(optimizer, norm, step, losses, pair)

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from flowgen.core import InputError, Pair, generator_for
+from flowgen.couplings import Independent
 from flowgen.training.processes import Processes
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ class PairLoader:
         module: Whose pipeline and coupling make the pairs.
         loader: Batches of data of this process, from ``loader.batch_sampler.start`` on.
         batches: Batches that are paired together, >= 1.
-        ahead: Groups of batches prepared in a thread while the model learns, >= 0.
+        ahead: Groups of batches prepared in a thread while the model learns, >= 0; independent
+            pairs are made at once in any case.
         all_processes: Pair the rows of all processes together, as one process would.
 
     Raises:
@@ -88,6 +90,11 @@ class PairLoader:
         """The order of the data; its ``start`` is the first batch."""
         return self.loader.batch_sampler
 
+    @property
+    def _in_thread(self) -> bool:
+        # Handing over independent pairs takes longer than making them.
+        return self.ahead > 0 and type(self.module.coupling) is not Independent
+
     def __iter__(self) -> Iterator[Paired]:
         """Yield the pairs of every batch, in order, whatever is prepared ahead."""
         first = self.batch_sampler.start or 0
@@ -100,7 +107,7 @@ class PairLoader:
 
     def _pairs(self, number: int) -> Iterator[Paired]:
         groups = self._groups(number)
-        if self.ahead == 0:
+        if not self._in_thread:
             for number, group in groups:
                 yield from self.paired(group, number)
             return
@@ -151,7 +158,7 @@ class PairLoader:
             # In the middle of a group the run goes on by pairing the group again.
             parts.append((_taken(pair, mine), state_of(module.coupling) if last else before))
         seconds = (time.perf_counter() - start) / len(group)
-        return [Paired(part, state, seconds, self.ahead == 0) for part, state in parts]
+        return [Paired(part, state, seconds, not self._in_thread) for part, state in parts]
 
 
 def paired_alone(module: "FlowModule", batch: Mapping[str, Tensor], number: int) -> Paired:
