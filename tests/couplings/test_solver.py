@@ -6,6 +6,7 @@ import numpy as np
 import ot
 import pytest
 import torch
+from scipy.optimize import linear_sum_assignment
 
 from flowgen.core import InputError
 from flowgen.couplings import optimal_permutation
@@ -49,6 +50,38 @@ def test_cost_agrees_with_network_simplex(shape, generator):
     plan = ot.emd(uniform, uniform, cost, numItermax=10_000_000)
     ours = total(x_0[optimal_permutation(x_0, x_1)], x_1)
     assert ours / n == pytest.approx(float((plan * cost).sum()), rel=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("n", [3, 100, 128, 129, 300])
+@pytest.mark.parametrize("dims", [1, 2, 8, 9, 64])
+def test_every_solver_finds_the_optimum(n, dims, dtype, generator):
+    """Gaussians, clusters and points on a grid with many ties, against scipy in float64."""
+    g = torch.randn(n, dims, generator=generator, dtype=torch.float64)
+    clusters = 4 * torch.randn(5, dims, generator=generator, dtype=torch.float64)
+    for x_1 in (1.5 * g + 1, clusters[torch.arange(n) % 5] + 0.3 * g.flip(0), g.round()):
+        x_0 = torch.randn(n, dims, generator=generator, dtype=torch.float64)
+        cost = torch.cdist(x_1, x_0).square().numpy()
+        best = float(cost[linear_sum_assignment(cost)].sum())
+        index = optimal_permutation(x_0.to(dtype), x_1.to(dtype))
+        assert index.dtype == torch.int64
+        assert torch.equal(index.sort().values, torch.arange(n))
+        assert total(x_0[index], x_1) == pytest.approx(best, rel=1e-6)
+        if dtype == torch.float64:
+            assert total(x_0[index], x_1) == pytest.approx(best, rel=1e-10)
+
+
+def test_far_outliers_and_equal_points_are_paired(generator):
+    """The kernel of the sweeps has empty columns, and a cost without spread has no kernel."""
+    x_0 = torch.randn(200, 2, generator=generator)
+    x_0[:5] *= 1e6
+    x_1 = torch.randn(200, 2, generator=generator)
+    cost = torch.cdist(x_1.double(), x_0.double()).square().numpy()
+    best = float(cost[linear_sum_assignment(cost)].sum())
+    index = optimal_permutation(x_0.double(), x_1.double())
+    assert total(x_0[index].double(), x_1.double()) == pytest.approx(best, rel=1e-9)
+    same = optimal_permutation(torch.ones(200, 2), torch.zeros(200, 2))
+    assert torch.equal(same.sort().values, torch.arange(200))
 
 
 def test_order_of_the_rows_does_not_change_the_set_of_pairs(generator):
