@@ -56,6 +56,13 @@ def test_estimates_are_cleaned():
     assert kinetic_energy(found.schedule(), two_point_error(4)) < 1.3041 + 0.01
 
 
+def test_no_error_above_that_of_a_gaussian_is_believed():
+    found = curve(gaussian_error(1.0), noise=0.2)
+    assert (found.mmse > found.linear(found.snr)).any()
+    snr = torch.linspace(0, 20, 400, dtype=torch.float64)
+    assert (found(snr) <= found.linear(snr) * (1 + 1e-12)).all()
+
+
 def test_separation_goes_from_nothing_to_all():
     found = curve(two_point_error(4))
     known = found.separation(torch.tensor([0.0, 0.5, 1.0, 50.0], dtype=torch.float64))
