@@ -5,8 +5,8 @@
 
 The first trains, for every data set and seed, one network along the linear path and one along the
 kinetic-optimal path, on the same batches, and writes what came of it; data sets that the file holds
-already stay. Three ways to sample are compared: both networks along their own path, and the linear
-network along the kinetic-optimal path, without retraining (`rescheduled`). The path is fitted to
+already stay. Both networks are sampled along their own path, and the linear one along the
+kinetic-optimal and the trig path too, without retraining (`rescheduled`). The path is fitted to
 points in the plane, to the losses of the linear network for digits, whose points are too few.
 
 W2 is the exact distance of samples and held-out points, in units of the data's standard deviation
@@ -37,6 +37,7 @@ from flowgen.paths import (
     Linear,
     Rescheduled,
     Schedule,
+    Trig,
     error_of_data,
     error_of_model,
     kinetic_energy,
@@ -44,7 +45,7 @@ from flowgen.paths import (
 
 EULER_STEPS = (2, 6, 10, 16)
 NUM_COMPARED = 1500
-WAYS = ("linear", "kinetic_optimal", "rescheduled")
+WAYS = ("linear", "kinetic_optimal", "rescheduled", "trig, rescheduled")
 
 
 @dataclass(frozen=True)
@@ -147,14 +148,15 @@ def measured(case: Case, steps: int, seed: int) -> dict[str, Any]:
     x_0 = torch.randn(
         min(NUM_COMPARED, len(held_out)), *x_1.shape[1:], generator=generator_for(seed, 3)
     )
-    fields = (linear, fitted, Rescheduled(linear, Linear(), schedule))
+    followed = [Rescheduled(linear, Linear(), each) for each in (schedule, Trig())]
+    fields = (linear, fitted, *followed)
     figures = {
         way: {"energy": energy(field, x_0), **quality(field, x_0, held_out, unit)}
         for way, field in zip(WAYS, fields, strict=True)
     }
     expected = {
         name: kinetic_energy(each, curve, rho=curve.rho)
-        for name, each in (("linear", Linear()), ("kinetic_optimal", schedule))
+        for name, each in (("linear", Linear()), ("trig", Trig()), ("kinetic_optimal", schedule))
     }
     floor = distance(x_1[: len(held_out)], held_out, unit)
     return {"seed": seed, "expected_energy": expected, "w2_floor": floor, "ways": figures}
@@ -190,7 +192,7 @@ def figure(content: dict[str, Any], path: Path) -> None:
     rows = picture.subplots(len(content), 3, squeeze=False)
     for (data, case), (left, middle, right) in zip(content.items(), rows, strict=True):
         runs = case["runs"]
-        for i, (way, marker) in enumerate(zip(WAYS, "osD", strict=True)):
+        for i, (way, marker) in enumerate(zip(WAYS, "osD^", strict=True)):
             for axes, name in ((middle, "w2"), (right, "rmse")):
                 points = [mean(runs, way, f"{name}_{n}") for n in EULER_STEPS]
                 values, errors = zip(*points, strict=True)
