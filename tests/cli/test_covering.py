@@ -59,7 +59,14 @@ SETTINGS = {
     "coupling=condition_assignment": ["coupling.ratio=0.3"],
     **{
         f"coupling={name}": ["conditional=false"]
-        for name in ("weighted", "weighted_data", "weighted_sinkhorn")
+        for name in (
+            "entropic",
+            "entropic_bridge",
+            "entropic_newton",
+            "weighted",
+            "weighted_data",
+            "weighted_sinkhorn",
+        )
     },
 }
 """What makes a choice small, or possible without a download, an account or labels."""

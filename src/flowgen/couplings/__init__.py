@@ -4,9 +4,13 @@ from flowgen.couplings.class_assignment import ClassAssignment
 from flowgen.couplings.condition_assignment import ConditionAssignment, ratio_weight
 from flowgen.couplings.condition_distance import ConditionDistance, CosineDistance
 from flowgen.couplings.elbow import Strength, elbow, slopes, strengths
+from flowgen.couplings.entropic import Entropic
+from flowgen.couplings.epsilon import AbsoluteEpsilon, BridgeEpsilon, Epsilon, RelativeEpsilon
 from flowgen.couplings.exact_assignment import ExactAssignment
 from flowgen.couplings.figures import cost_of, with_figures
 from flowgen.couplings.independent import Independent
+from flowgen.couplings.pair_costs import PairCosts
+from flowgen.couplings.plan import Drawn, Plan
 from flowgen.couplings.potentials import Potentials, digest_of
 from flowgen.couplings.semidiscrete import (
     SemidiscreteFit,
@@ -15,22 +19,33 @@ from flowgen.couplings.semidiscrete import (
     chi2_of,
 )
 from flowgen.couplings.semidiscrete_coupling import Semidiscrete
+from flowgen.couplings.sinkhorn import EntropicSolver, Sinkhorn
 from flowgen.couplings.solver import optimal_permutation
 from flowgen.couplings.tilt import DataTilt, SinkhornTilt, TiltCorrection
 from flowgen.couplings.weighted import Weighted
 
 __all__ = [
+    "AbsoluteEpsilon",
+    "BridgeEpsilon",
     "ClassAssignment",
     "ConditionAssignment",
     "ConditionDistance",
     "CosineDistance",
     "DataTilt",
+    "Drawn",
+    "Entropic",
+    "EntropicSolver",
+    "Epsilon",
     "ExactAssignment",
     "Independent",
+    "PairCosts",
+    "Plan",
     "Potentials",
+    "RelativeEpsilon",
     "Semidiscrete",
     "SemidiscreteFit",
     "SemidiscreteSolver",
+    "Sinkhorn",
     "SinkhornTilt",
     "Strength",
     "TiltCorrection",
