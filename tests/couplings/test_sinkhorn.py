@@ -1,5 +1,7 @@
 """Entropic plans against POT, a Gaussian closed form, both limits, and the pure log domain."""
 
+from typing import Any
+
 import numpy as np
 import ot
 import pytest
@@ -213,7 +215,8 @@ def test_columns_are_drawn_as_often_as_the_plan_says(generator):
 
 def test_bad_numbers_are_refused(generator):
     x_0, x_1 = clouds(4, 4, 2, generator)
-    for settings in ({"tolerance": 0.0}, {"max_sweeps": 0}, {"relaxation": 2.0}):
+    bad: list[dict[str, Any]] = [{"tolerance": 0.0}, {"max_sweeps": 0}, {"relaxation": 2.0}]
+    for settings in bad:
         with pytest.raises(InputError, match=next(iter(settings))):
             Sinkhorn(**settings)
     with pytest.raises(InputError, match="epsilon must be > 0"):

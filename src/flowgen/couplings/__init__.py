@@ -20,6 +20,7 @@ from flowgen.couplings.semidiscrete import (
 )
 from flowgen.couplings.semidiscrete_coupling import Semidiscrete
 from flowgen.couplings.sinkhorn import EntropicSolver, Sinkhorn
+from flowgen.couplings.sinkhorn_newton import SinkhornNewtonSparse
 from flowgen.couplings.solver import optimal_permutation
 from flowgen.couplings.tilt import DataTilt, SinkhornTilt, TiltCorrection
 from flowgen.couplings.weighted import Weighted
@@ -46,6 +47,7 @@ __all__ = [
     "SemidiscreteFit",
     "SemidiscreteSolver",
     "Sinkhorn",
+    "SinkhornNewtonSparse",
     "SinkhornTilt",
     "Strength",
     "TiltCorrection",
