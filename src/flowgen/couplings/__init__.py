@@ -10,6 +10,7 @@ from flowgen.couplings.exact_assignment import ExactAssignment
 from flowgen.couplings.figures import cost_of, with_figures
 from flowgen.couplings.independent import Independent
 from flowgen.couplings.pair_costs import PairCosts
+from flowgen.couplings.pair_rounds import PairRounds, Round
 from flowgen.couplings.plan import Drawn, Plan
 from flowgen.couplings.potentials import Potentials, digest_of
 from flowgen.couplings.semidiscrete import (
@@ -22,6 +23,9 @@ from flowgen.couplings.semidiscrete_coupling import Semidiscrete
 from flowgen.couplings.sinkhorn import EntropicSolver, Sinkhorn
 from flowgen.couplings.sinkhorn_newton import SinkhornNewtonSparse
 from flowgen.couplings.solver import optimal_permutation
+from flowgen.couplings.stable_matching import StableMatching, stable_permutation
+from flowgen.couplings.stored import Stored
+from flowgen.couplings.stored_pairs import StoredPairs
 from flowgen.couplings.tilt import DataTilt, SinkhornTilt, TiltCorrection
 from flowgen.couplings.weighted import Weighted
 
@@ -40,15 +44,20 @@ __all__ = [
     "ExactAssignment",
     "Independent",
     "PairCosts",
+    "PairRounds",
     "Plan",
     "Potentials",
     "RelativeEpsilon",
+    "Round",
     "Semidiscrete",
     "SemidiscreteFit",
     "SemidiscreteSolver",
     "Sinkhorn",
     "SinkhornNewtonSparse",
     "SinkhornTilt",
+    "StableMatching",
+    "Stored",
+    "StoredPairs",
     "Strength",
     "TiltCorrection",
     "Weighted",
@@ -60,6 +69,7 @@ __all__ = [
     "optimal_permutation",
     "ratio_weight",
     "slopes",
+    "stable_permutation",
     "strengths",
     "with_figures",
 ]

@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowgen.core import InputError, Pair, flatten
+from flowgen.core import InputError, Pair
 from flowgen.couplings.drawing import check_free
 from flowgen.couplings.epsilon import Epsilon, epsilon_of
 from flowgen.couplings.figures import cost_of, with_figures
 from flowgen.couplings.pair_costs import MAX_ELEMENTS, PairCosts
 from flowgen.couplings.plan import Plan
-from flowgen.couplings.scaling import LogScaling
+from flowgen.couplings.scaling import potential_at
 from flowgen.couplings.sinkhorn import EntropicSolver, Sinkhorn
 
 log = logging.getLogger(__name__)
@@ -144,10 +144,7 @@ class Entropic:
         y, g = (part.to(pair.x_0.device) for part in self._before)
         if y.shape[1] != pair.x_0[0].numel():
             return None
-        costs = PairCosts(flatten(pair.x_0), y.to(pair.x_0.dtype), max_elements=self.max_elements)
-        zero = torch.zeros_like(costs.a)
-        scaling = LogScaling(costs, epsilon, zero, g.to(costs.y))
-        return -epsilon * scaling.rows(torch.zeros_like(costs.b))
+        return potential_at(pair.x_0, y, g, epsilon, max_elements=self.max_elements)
 
     def _tell(self, plan: Plan) -> None:
         if plan.converged or self._warned:

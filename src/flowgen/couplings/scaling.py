@@ -15,7 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from flowgen.couplings.pair_costs import PairCosts
+from flowgen.core import flatten
+from flowgen.couplings.pair_costs import MAX_ELEMENTS, PairCosts
 
 _SMALLEST = -60.0
 """Exponents below give 0: no number becomes denormal, which would be slow."""
@@ -119,3 +120,27 @@ class StoredScaling:
         """Whether all scalings are small; False where one is not finite."""
         largest = torch.maximum(u.abs().amax(), v.abs().amax())
         return bool(largest <= _LARGEST)
+
+
+def potential_at(
+    x_0: Float[Tensor, "n *d"],
+    y: Float[Tensor, "m e"],
+    g: Float[Tensor, " m"],
+    epsilon: float,
+    *,
+    max_elements: int = MAX_ELEMENTS,
+) -> Float[Tensor, " n"]:
+    """Return ``f_i = -epsilon log mean_j exp((g_j + x_i . y_j) / epsilon)``: a start at new noise.
+
+    Args:
+        x_0: New source samples.
+        y: Data samples of a plan before, flat.
+        g: Their potential in that plan.
+        epsilon: Strength for the cost ``-x . y``.
+        max_elements: Pairs whose costs are held at once.
+
+    Source: Zhang et al. 2025, arXiv 2506.05526.
+    """
+    costs = PairCosts(flatten(x_0), y.to(x_0.dtype), max_elements=max_elements)
+    scaling = LogScaling(costs, epsilon, torch.zeros_like(costs.a), g.to(costs.y))
+    return -epsilon * scaling.rows(torch.zeros_like(costs.b))
