@@ -64,6 +64,7 @@ SETTINGS = {
             "entropic",
             "entropic_bridge",
             "entropic_newton",
+            "stable_matching",
             "weighted",
             "weighted_data",
             "weighted_sinkhorn",

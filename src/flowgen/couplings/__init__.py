@@ -26,6 +26,7 @@ from flowgen.couplings.solver import optimal_permutation
 from flowgen.couplings.stable_matching import StableMatching, stable_permutation
 from flowgen.couplings.stored import Stored
 from flowgen.couplings.stored_pairs import StoredPairs
+from flowgen.couplings.stable_matching import StableMatching, stable_permutation
 from flowgen.couplings.tilt import DataTilt, SinkhornTilt, TiltCorrection
 from flowgen.couplings.weighted import Weighted
 
@@ -58,6 +59,7 @@ __all__ = [
     "StableMatching",
     "Stored",
     "StoredPairs",
+    "StableMatching",
     "Strength",
     "TiltCorrection",
     "Weighted",
