@@ -64,6 +64,7 @@ SETTINGS = {
             "entropic",
             "entropic_bridge",
             "entropic_newton",
+            "partial_assignment",
             "stable_matching",
             "weighted",
             "weighted_data",

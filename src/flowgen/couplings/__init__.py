@@ -11,6 +11,7 @@ from flowgen.couplings.figures import cost_of, with_figures
 from flowgen.couplings.independent import Independent
 from flowgen.couplings.pair_costs import PairCosts
 from flowgen.couplings.pair_rounds import PairRounds, Round
+from flowgen.couplings.partial_assignment import PartialAssignment, cheapest_pairs
 from flowgen.couplings.plan import Drawn, Plan
 from flowgen.couplings.potentials import Potentials, digest_of
 from flowgen.couplings.semidiscrete import (
@@ -26,7 +27,6 @@ from flowgen.couplings.solver import optimal_permutation
 from flowgen.couplings.stable_matching import StableMatching, stable_permutation
 from flowgen.couplings.stored import Stored
 from flowgen.couplings.stored_pairs import StoredPairs
-from flowgen.couplings.stable_matching import StableMatching, stable_permutation
 from flowgen.couplings.tilt import DataTilt, SinkhornTilt, TiltCorrection
 from flowgen.couplings.weighted import Weighted
 
@@ -46,6 +46,7 @@ __all__ = [
     "Independent",
     "PairCosts",
     "PairRounds",
+    "PartialAssignment",
     "Plan",
     "Potentials",
     "RelativeEpsilon",
@@ -64,6 +65,7 @@ __all__ = [
     "TiltCorrection",
     "Weighted",
     "cell_of",
+    "cheapest_pairs",
     "chi2_of",
     "cost_of",
     "digest_of",
