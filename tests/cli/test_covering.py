@@ -32,9 +32,9 @@ GROUPS = (
 ELSEWHERE = {"diffusion", "experiment", "grid", "guidance", "trainer"}
 """Groups that are walked in ``test_every_choice.py``, or that sampling and evaluation have."""
 
-LEFT_OUT = {"sampler=stored", "coupling=semidiscrete", "coupling=stored"}
-"""The sampler ``stored`` means the checkpoint's own, so only sampling and evaluation offer it; the
-couplings need a file fitted to the very data, see ``test_fit_coupling.py``, ``test_fit_pairs.py``.
+LEFT_OUT = {"sampler=stored", "sampler=expressway", "coupling=semidiscrete", "coupling=stored"}
+"""These samplers need a trained model, so only sampling and evaluation offer them; these couplings
+need a file fitted to the very data, see ``test_fit_coupling.py``, ``test_fit_pairs.py``.
 """
 
 IMAGES = {"digits", "fashion_mnist", "image_folder", "mnist5k"}

@@ -12,7 +12,9 @@ from flowgen.pipeline import build
 
 PAGE = Path(__file__).parents[2] / "docs" / "solvers.md"
 NAMES = sorted(
-    file.stem for file in (config_dir() / "sampler").glob("*.yaml") if file.stem != "stored"
+    file.stem
+    for file in (config_dir() / "sampler").glob("*.yaml")
+    if file.stem not in ("stored", "expressway")  # no methods of their own
 )
 
 

@@ -8,7 +8,11 @@ from omegaconf import DictConfig
 from flowgen.cli.console import say
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
+
+    from flowgen.couplings import SemidiscreteSolver
 
 
 def run(cfg: DictConfig) -> Path:
@@ -22,7 +26,7 @@ def run(cfg: DictConfig) -> Path:
         TrainingFailedError: If the masses did not become equal enough within the steps.
     """
     from flowgen.cli.assemble import data_set, make
-    from flowgen.core import InputError, TrainingFailedError, generator_for
+    from flowgen.core import InputError, generator_for
     from flowgen.couplings import Potentials, SemidiscreteSolver
     from flowgen.pipeline import atomic
 
@@ -46,21 +50,14 @@ def run(cfg: DictConfig) -> Path:
     def sample(n: int) -> "Tensor":
         return source.sample(n, generator=generator, device=x_1.device)
 
-    potential = x_1.new_zeros(len(x_1))
-    worst, unequal = 0.0, []
-    for name, rows in _parts(data, label if by_label else None, len(x_1)):
-        if len(rows) == 1:
-            continue  # one cell is all there is
-        fit = solver(x_1[rows], sample, told=_told(name, len(rows)))
-        potential[rows] = fit.potential
-        worst = max(worst, fit.chi2)
-        if not fit.converged:
-            unequal.append(name)
-    if unequal:
-        raise TrainingFailedError(
-            f"the cells of {', '.join(unequal)} did not come below threshold={cfg.threshold} in "
-            f"{cfg.max_steps} steps: nothing is written; raise max_steps, batch_size or threshold"
-        )
+    potential, worst = fitted(
+        x_1,
+        label if by_label else None,
+        data,
+        solver,
+        sample,
+        f"threshold={cfg.threshold} in {cfg.max_steps} steps",
+    )
     found = Potentials(potential.cpu(), by_label, digest, data.name, worst)
     with atomic(out) as temporary:
         found.save(temporary)
@@ -69,6 +66,47 @@ def run(cfg: DictConfig) -> Path:
         f"coupling.file={out}"
     )
     return out
+
+
+def fitted(
+    points: "Tensor",
+    label: "Tensor | None",
+    data: Any,
+    solver: "SemidiscreteSolver",
+    sample: "Callable[[int], Tensor]",
+    limits: str,
+) -> "tuple[Tensor, float]":
+    """Return the potential of every point and the worst chi-square, telling how it goes.
+
+    Args:
+        points: To share the source out to, ``(n, *d)``.
+        label: Classes that are fitted on their own, or None.
+        data: Whose names of labels are told.
+        solver: Of one fit.
+        sample: From a number to so many source samples.
+        limits: What was asked for, to say if it is not reached.
+
+    Raises:
+        TrainingFailedError: If a fit did not reach the threshold.
+    """
+    from flowgen.core import TrainingFailedError
+
+    potential = points.new_zeros(len(points))
+    worst, unequal = 0.0, []
+    for name, rows in _parts(data, label, len(points)):
+        if len(rows) == 1:
+            continue  # one cell is all there is
+        fit = solver(points[rows], sample, told=_told(name, len(rows)))
+        potential[rows] = fit.potential
+        worst = max(worst, fit.chi2)
+        if not fit.converged:
+            unequal.append(name)
+    if unequal:
+        raise TrainingFailedError(
+            f"the cells of {', '.join(unequal)} did not come below {limits}: nothing is written; "
+            "raise max_steps, batch_size or threshold"
+        )
+    return potential, worst
 
 
 def training_set(data: Any, device: str) -> "tuple[Tensor, Tensor | None, str]":

@@ -101,6 +101,11 @@ def run(cfg: DictConfig) -> Path:
     cfg.run_dir = str(start.folder or run_folder(cfg.run_dir, cfg.name, first=first))
     trainer = loop(cfg)
     flow = module(cfg)
+    if flow.pipeline.sampler.start is not None:
+        raise InputError(
+            "this sampler starts from a file that is fitted to a trained model: train with another "
+            "one, e.g. sampler=heun, and choose it for flowgen sample and evaluate"
+        )
     if isinstance(flow.coupling, DataCoupling):
         flow.coupling.use(*training_set(data, "cpu"))
     loader = _loader(cfg, data, trainer, flow)

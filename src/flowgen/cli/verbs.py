@@ -204,6 +204,26 @@ _FIT_PAIRS = Verb(
     ),
     filled_in=("facts",),
 )
+_FIT_EXPRESSWAY = Verb(
+    name="fit-expressway",
+    summary="fit transport from noise to a late time of a model's path",
+    description=(
+        "Noise the training set of a checkpoint to a late time and fit transport from the source "
+        "to it. sampler=expressway then starts there and takes the rest of the way alone: few "
+        "steps, to near copies of training samples."
+    ),
+    command="flowgen fit-expressway checkpoint=runs/digits/<time>",
+    overrides=(
+        Example("checkpoint=my_run", "run folder or checkpoint file"),
+        Example("start=0.8", "where sampling will start: later is shorter and nearer to copies"),
+        Example("threshold=0.5", "how equal the shares of the samples must be (chi-square)"),
+        Example("max_steps=50000", "give up after so many steps"),
+        Example("device=cuda", "where to fit"),
+        Example("out=expressway.safetensors", "the file to sample with"),
+    ),
+    required=("checkpoint=my_run",),
+)
+
 _FIT_PATH = Verb(
     name="fit-path",
     summary="fit the path of least kinetic energy to data",
@@ -227,14 +247,8 @@ _FIT_PATH = Verb(
 VERBS = {
     verb.name: verb
     for verb in (
-        _TRAIN,
-        _SAMPLE,
-        _EVALUATE,
-        _FIT_SAMPLER,
-        _FIT_KAPPA,
-        _FIT_COUPLING,
-        _FIT_PAIRS,
-        _FIT_PATH,
+        *(_TRAIN, _SAMPLE, _EVALUATE),
+        *(_FIT_SAMPLER, _FIT_KAPPA, _FIT_COUPLING, _FIT_PAIRS, _FIT_PATH, _FIT_EXPRESSWAY),
     )
 }
 """Verbs by name, in the order of the overview."""

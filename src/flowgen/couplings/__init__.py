@@ -7,6 +7,7 @@ from flowgen.couplings.elbow import Strength, elbow, slopes, strengths
 from flowgen.couplings.entropic import Entropic
 from flowgen.couplings.epsilon import AbsoluteEpsilon, BridgeEpsilon, Epsilon, RelativeEpsilon
 from flowgen.couplings.exact_assignment import ExactAssignment
+from flowgen.couplings.expressway import Expressway, save_expressway
 from flowgen.couplings.figures import cost_of, with_figures
 from flowgen.couplings.independent import Independent
 from flowgen.couplings.pair_costs import PairCosts
@@ -24,6 +25,7 @@ from flowgen.couplings.semidiscrete_coupling import Semidiscrete
 from flowgen.couplings.sinkhorn import EntropicSolver, Sinkhorn
 from flowgen.couplings.sinkhorn_newton import SinkhornNewtonSparse
 from flowgen.couplings.solver import optimal_permutation
+from flowgen.couplings.sparse_transport import SparseTransport
 from flowgen.couplings.stable_matching import StableMatching, stable_permutation
 from flowgen.couplings.stored import Stored
 from flowgen.couplings.stored_pairs import StoredPairs
@@ -43,6 +45,7 @@ __all__ = [
     "EntropicSolver",
     "Epsilon",
     "ExactAssignment",
+    "Expressway",
     "Independent",
     "PairCosts",
     "PairRounds",
@@ -57,9 +60,11 @@ __all__ = [
     "Sinkhorn",
     "SinkhornNewtonSparse",
     "SinkhornTilt",
+    "SparseTransport",
     "StableMatching",
     "Stored",
     "StoredPairs",
+    "SparseTransport",
     "StableMatching",
     "Strength",
     "TiltCorrection",
@@ -72,6 +77,7 @@ __all__ = [
     "elbow",
     "optimal_permutation",
     "ratio_weight",
+    "save_expressway",
     "slopes",
     "stable_permutation",
     "strengths",

@@ -25,6 +25,7 @@ def protocol(setting: Setting) -> dict[str, Any]:
         "sampler": type(sampler.stepper).__name__.lower(),
         "grid": type(sampler.grid).__name__.lower(),
         "steps": sampler.num_steps,
+        "starts_at": 0.0 if sampler.start is None else sampler.start.time,
         "evaluations_per_sample": pipeline.nfe(),
         "guidance": f"{pipeline.guidance} ({CONVENTIONS['guidance']})",
         "flowgen": __version__,

@@ -56,6 +56,7 @@ from flowgen.integrators.runge_kutta import (
 )
 from flowgen.integrators.sampler import Sampler
 from flowgen.integrators.sde import EulerMaruyama, StochasticHeun
+from flowgen.integrators.start import Start
 from flowgen.integrators.stepper import Begins, Leg, Stepper, Time
 from flowgen.integrators.stochastic import StochasticStepper
 
@@ -107,6 +108,7 @@ __all__ = [
     "Sampler",
     "Shifted",
     "SigmaDiffusion",
+    "Start",
     "Stepper",
     "StochasticDDIM",
     "StochasticHeun",

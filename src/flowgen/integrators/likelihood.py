@@ -138,6 +138,8 @@ def log_density_change(
     sampler = sampler or Sampler(Adaptive(), Uniform(), 1)
     if sampler.stochastic:
         raise InputError(f"{sampler.stepper!r} draws noise on the way: take an ODE sampler")
+    if sampler.start is not None:
+        raise InputError("likelihoods need the whole way: take a sampler without a start")
     x = accumulating(x_1)
     joint = _Joint(field, x.shape[1:], divergence.begin(x, noise))
     state = torch.cat([flatten(x), x.new_zeros(len(x), 1)], dim=1)

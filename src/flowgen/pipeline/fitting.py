@@ -72,6 +72,8 @@ def fit_sampler(
         raise InputError(f"teacher_steps must be >= 1, got {teacher_steps}")
     if sampler.stochastic:
         raise InputError(f"{sampler.stepper!r} draws noise: only an ODE sampler can be fitted")
+    if sampler.start is not None:
+        raise InputError("only a sampler that begins at the source can be fitted")
     if not pipeline.config:
         raise InputError("no config describes this pipeline, so a fitted one could not be saved")
     field = pipeline.velocity()

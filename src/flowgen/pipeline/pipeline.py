@@ -111,9 +111,12 @@ class Pipeline(nn.Module):
         It does not describe itself any more, so that it cannot be saved.
 
         Raises:
-            InputError: If the sampler is stochastic and the model's score is not known.
+            InputError: If the sampler is stochastic and the model's score is not known, or its
+                start does not fit the model.
         """
         check_sampler(sampler, self.source, self.about)
+        if sampler.start is not None:
+            sampler.start(self.noise(0, range(1)), self._cond(self.labels(1)))
         return self._with(sampler=sampler, config={})
 
     def with_field(self, field: nn.Module) -> "Pipeline":
