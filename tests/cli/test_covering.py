@@ -65,6 +65,7 @@ SETTINGS = {
             "entropic_bridge",
             "entropic_newton",
             "partial_assignment",
+            "sparse",
             "stable_matching",
             "weighted",
             "weighted_data",

@@ -26,16 +26,24 @@ def squared_costs(
     Raises:
         InputError: If the matrix is too large or a square is not finite.
     """
-    n = len(pair)
+    check_held(len(pair), name, max_elements)
+    costs = PairCosts(pair.x_0, pair.x_1, dtype=dtype, max_elements=max_elements)
+    whole = costs.matrix + costs.row[:, None]
+    whole += costs.column
+    return whole.mul_(2).clamp_(min=0)
+
+
+def check_held(n: int, name: str, max_elements: int) -> None:
+    """Raise if ``n x n`` costs are more than the coupling ``name`` may hold.
+
+    Raises:
+        InputError: Saying what to do.
+    """
     if n * n > max_elements:
         raise InputError(
             f"{name} holds the costs of all pairs in memory, but {n} x {n} is above "
             f"max_elements={max_elements}; pair fewer rows at once or raise it"
         )
-    costs = PairCosts(pair.x_0, pair.x_1, dtype=dtype, max_elements=max_elements)
-    whole = costs.matrix + costs.row[:, None]
-    whole += costs.column
-    return whole.mul_(2).clamp_(min=0)
 
 
 def check_max_elements(max_elements: int) -> None:
