@@ -67,6 +67,7 @@ SETTINGS = {
             "partial_assignment",
             "sparse",
             "stable_matching",
+            "unbalanced",
             "weighted",
             "weighted_data",
             "weighted_sinkhorn",

@@ -30,6 +30,7 @@ from flowgen.couplings.stable_matching import StableMatching, stable_permutation
 from flowgen.couplings.stored import Stored
 from flowgen.couplings.stored_pairs import StoredPairs
 from flowgen.couplings.tilt import DataTilt, SinkhornTilt, TiltCorrection
+from flowgen.couplings.unbalanced_transport import UnbalancedTransport
 from flowgen.couplings.weighted import Weighted
 
 __all__ = [
@@ -68,6 +69,7 @@ __all__ = [
     "StableMatching",
     "Strength",
     "TiltCorrection",
+    "UnbalancedTransport",
     "Weighted",
     "cell_of",
     "cheapest_pairs",
