@@ -195,7 +195,7 @@ def together(x_0: Tensor, x_1: Tensor, batch: int, seed: int) -> Batches:
 def trained(loss: Loss, batches: Batches, steps: int, seed: int) -> tuple[Network, float, float]:
     """Return the network, seconds of training and the mean loss of the last tenth."""
     torch.manual_seed(seed)
-    np.random.seed(seed)  # noqa: NPY002: torchcfm draws its pairs from it
+    np.random.seed(seed)  # noqa: NPY002 - torchcfm draws its pairs from it
     network = Network()
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=1e-5)
     generator = generator_for(seed, 5)
