@@ -172,7 +172,7 @@ def test_noise_stays_in_place_and_every_partner_is_a_row_of_the_data(n, shape, g
 def test_partners_are_drawn_as_often_as_the_rounded_plan_says(generator):
     """At a kink, where the rows are missed before rounding: both sides come equally often."""
     pair = clouds(12, (2,), generator)
-    coupling = SparseTransport(1.0, 2, max_iterations=60)
+    coupling = SparseTransport(1.0, 2, max_iterations=15)
     draws = 150
     counts = torch.zeros(12, 12, dtype=torch.float64)
     errors = []
@@ -183,7 +183,7 @@ def test_partners_are_drawn_as_often_as_the_rounded_plan_says(generator):
         errors.append(float(after.stats["coupling/marginal_error"]))
     assert min(errors) > 0.01
     costs = PairCosts(pair.x_0, pair.x_1)
-    found = sparse_plan(costs.matrix / costs.std, 1.0, 2, tolerance=1e-2, max_iterations=60)
+    found = sparse_plan(costs.matrix / costs.std, 1.0, 2, tolerance=1e-2, max_iterations=15)
     expected = draws * 12 * rounded(found.weights, costs.a, costs.b)
     some = expected > 5
     chi2 = float(((counts - expected)[some].square() / expected[some]).sum())
