@@ -4,176 +4,82 @@
     python benchmarks/transport_2d.py benchmarks/results/transport_2d.json --table
     OMP_NUM_THREADS=1 python benchmarks/transport_2d.py benchmarks/results/transport_2d.json --speed
 
+torchcfm is optional and no dependency: `pip install --no-deps --target peer torchcfm==1.0.7`, then
+`PYTHONPATH=peer`; it needs POT, which the tests of flowgen install. Or `--libraries flowgen`.
+
 Data, network (three layers of 64 SELU units on [t, x]), optimiser (AdamW, 1e-3, decay 1e-5) and
-figures are those of Tong et al. 2024 (arXiv 2302.00482). For every task and seed all methods of
-both libraries start from the same weights and see the same batches in the same order; the training
-loop and the evaluation are the same code. torchcfm is optional: unpack its wheel on PYTHONPATH
-(`pip download --no-deps torchcfm==1.0.7`), or leave it out with `--libraries flowgen`.
+figures are those of Tong et al. 2024 (arXiv 2302.00482); batches and steps are smaller (--batch,
+--steps), alike for all. For every task and seed all methods of both libraries start from the same
+weights and see the same batches in the same order; one plain loop trains them, one function
+measures them. flowgen brings distributions, couplings, paths, the objective, integrators and
+distances; its trainer is not used, as the peer has none. torchcfm's paths have a constant width of
+0.1; flowgen's linear path has none, and "width 0.1" gives it that of torchcfm.
 
 Each network is one entry of the file and is written as soon as it is there: a run that is stopped
-goes on where it was. `--speed` measures steps a second, alternating, and needs an idle machine.
+goes on where it was, and `--join` takes the entries of files made elsewhere. `--speed` measures
+steps a second, in turns, and needs an idle machine.
 
-W2 is exact, between 1000 held-out points and as many samples of 100 Euler steps, or of 4. NPE is
-`|PE - W2^2(q0, q1)| / W2^2(q0, q1)` with the path energy PE along the 100 steps.
+W2 is exact, between held-out points and as many samples of 100 Euler steps, or of 4. NPE is
+`|PE - W2^2(q0, q1)| / W2^2(q0, q1)`: PE is the path energy along the 100 steps of held-out points,
+W2^2 the mean over draws of as many points of each side.
 """
 
 import argparse
-import functools
-import importlib
+import importlib.metadata
 import importlib.util
 import json
-import math
+import multiprocessing
 import statistics
 import subprocess
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from transport_methods import BRIDGE_SIGMA, METHODS, SIGMA, TASKS, Loss, Network
+from transport_tables import summary, tables
 
 from flowgen import __version__
-from flowgen.core import Condition, Coupling, Pair, Source, generator_for
-from flowgen.couplings import ExactAssignment, Independent, Weighted, elbow, strengths
-from flowgen.data import Gaussian, Mixture, Moons, SCurve
+from flowgen.core import Pair, generator_for
+from flowgen.couplings import ExactAssignment
 from flowgen.integrators import Euler, Sampler, Uniform, trajectory
 from flowgen.metrics import exact_w2, path_statistics
-from flowgen.objectives import FlowMatching
-from flowgen.paths import AffinePath, Linear
 
 SEEDS = (42, 43, 44, 45, 46)
-NUM_TRAIN, NUM_TEST = 10_000, 1000
-SIGMA = 0.1
-"""Width of torchcfm's paths, as in its benchmark; flowgen's linear path has none."""
+NUM_TRAIN = 10_000
 
 Batches = Iterator[tuple[Tensor, Tensor]]
-Loss = Callable[[nn.Module, Tensor, Tensor, torch.Generator], Tensor]
-"""From a network and a batch of source and data to the loss."""
+Key = tuple[str, str, str, int]
+"""Task, library, method and seed."""
 
 
-def ring(radius: float, std: float) -> Mixture:
-    """Return eight Gaussians on a circle."""
-    angles = [math.pi / 4 * k for k in range(8)]
-    return Mixture([[radius * math.cos(a), radius * math.sin(a)] for a in angles], std)
-
-
-@dataclass(frozen=True)
-class Standardized:
-    """Points of a distribution with mean 0 and standard deviation ``scale`` on both axes."""
-
-    inner: Source
-    scale: float
-
-    def sample(
-        self,
-        n: int,
-        *,
-        generator: torch.Generator | None = None,
-        device: torch.device | str | None = None,
-    ) -> Tensor:
-        """Return ``n`` samples ``(n, 2)``."""
-        many = self.inner.sample(100_000, generator=generator_for(0))
-        x = self.inner.sample(n, generator=generator, device=device)
-        return self.scale * (x - many.mean(dim=0)) / many.std(dim=0)
-
-
-NORMAL, EIGHT, MOONS = Gaussian((2,)), ring(5.0, 1.0), Moons()
-TASKS: dict[str, tuple[Source, Source]] = {
-    "N -> 8 gaussians": (NORMAL, EIGHT),
-    "moons -> 8 gaussians": (Standardized(Moons(noise=0.1), 7.0), ring(12.0, 1.5)),
-    "N -> moons": (NORMAL, MOONS),
-    "N -> s-curve": (NORMAL, SCurve()),
-    "8 gaussians -> moons": (EIGHT, MOONS),
-}
-
-
-class Network(nn.Module):
-    """The network of the benchmark: a velocity of state and time."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        widths = (3, 64, 64, 64)
-        layers: list[nn.Module] = []
-        for a, b in zip(widths[:-1], widths[1:], strict=True):
-            layers += [nn.Linear(a, b), nn.SELU()]
-        self.layers = nn.Sequential(*layers, nn.Linear(64, 2))
-
-    def forward(self, x: Tensor, t: Tensor, cond: Condition | None = None) -> Tensor:
-        """Return the velocity ``(b, 2)``."""
-        del cond
-        return self.layers(torch.cat([x, t[:, None]], dim=1))
-
-
-def ours(coupling: Coupling, objective: nn.Module | None = None) -> Loss:
-    """Return the loss of flowgen after a coupling."""
-    matching = FlowMatching(AffinePath(Linear())) if objective is None else objective
-
-    def loss(network: nn.Module, x_0: Tensor, x_1: Tensor, generator: torch.Generator) -> Tensor:
-        pair = coupling(Pair(x_0, x_1), generator=generator)
-        return matching(network, pair, generator=generator).total()
-
-    return loss
-
-
-def theirs(name: str) -> Loss:
-    """Return the loss of torchcfm with one of its matchers."""
-    cfm = importlib.import_module("torchcfm.conditional_flow_matching")
-    matcher = {
-        "independent": lambda: cfm.ConditionalFlowMatcher(sigma=SIGMA),
-        "ot": lambda: cfm.ExactOptimalTransportConditionalFlowMatcher(sigma=SIGMA),
-    }[name]()
-
-    def loss(network: nn.Module, x_0: Tensor, x_1: Tensor, generator: torch.Generator) -> Tensor:
-        del generator  # it draws from the global ones, which the seed of the run has set
-        t, x_t, u_t = matcher.sample_location_and_conditional_flow(x_0, x_1)
-        return (network(x_t, t) - u_t).square().mean()
-
-    return loss
-
-
-def weighted(task: str) -> Loss:
-    """Return weighted flow matching at the elbow of the tilt."""
-    sides = TASKS[task]
-    x_0, x_1 = (side.sample(2048, generator=generator_for(7, i)) for i, side in enumerate(sides))
-    kappas = np.logspace(math.log10(0.02), 2, 32).tolist()
-    table = strengths(x_0, x_1, kappas)
-    found = elbow(table, 0.05)
-    return ours(Weighted(kappa=found.kappa if found is not None else kappas[-1]))
-
-
-METHODS: dict[tuple[str, str], Callable[[str], Loss]] = {
-    ("flowgen", "independent"): lambda task: ours(Independent()),
-    ("flowgen", "ot"): lambda task: ours(ExactAssignment()),
-    ("torchcfm", "independent"): lambda task: theirs("independent"),
-    ("torchcfm", "ot"): lambda task: theirs("ot"),
-    ("flowgen", "weighted"): weighted,
-    ("flowgen", "2-rectified"): lambda task: ours(Independent()),
-}
-
-
-def sets(task: str, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def sets(task: str, seed: int, points: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return training and held-out points: source, data, source, data."""
     source, data = TASKS[task]
     return (
         source.sample(NUM_TRAIN, generator=generator_for(seed, 0)),
         data.sample(NUM_TRAIN, generator=generator_for(seed, 1)),
-        source.sample(NUM_TEST, generator=generator_for(seed, 2)),
-        data.sample(NUM_TEST, generator=generator_for(seed, 3)),
+        source.sample(points, generator=generator_for(seed, 2)),
+        data.sample(points, generator=generator_for(seed, 3)),
     )
 
 
-@functools.cache
-def least_energy(task: str) -> float:
-    """Return the squared distance of source and data, of more points than the held-out ones."""
-    source, data = (
-        s.sample(2000, generator=generator_for(9, i)) for i, s in enumerate(TASKS[task])
+def squared_distance(task: str, draws: int, points: int) -> float:
+    """Return the squared distance of source and data, the mean of draws of finite sets."""
+    clouds = (
+        [
+            side.sample(points, generator=generator_for(9, i, k))
+            for i, side in enumerate(TASKS[task])
+        ]
+        for k in range(draws)
     )
-    return exact_w2(source, data).w2_squared
+    return statistics.mean(exact_w2(*pair).w2_squared for pair in clouds)
 
 
 def apart(x_0: Tensor, x_1: Tensor, batch: int, seed: int) -> Batches:
@@ -213,7 +119,7 @@ def trained(loss: Loss, batches: Batches, steps: int, seed: int) -> tuple[Networ
 
 
 @torch.no_grad()
-def figures(network: Network, x_0: Tensor, x_1: Tensor, least: float) -> dict[str, float]:
+def figures(network: Network, x_0: Tensor, x_1: Tensor) -> dict[str, float]:
     """Return what the samples and their ways are worth."""
     nodes = torch.linspace(0, 1, 101)
     states = trajectory(Euler(), network, x_0, nodes, None)
@@ -224,7 +130,6 @@ def figures(network: Network, x_0: Tensor, x_1: Tensor, least: float) -> dict[st
         "w2": found.w2,
         "w2_squared": found.w2_squared,
         "w2_4": exact_w2(few, x_1).w2,
-        "npe": energy.npe(least),
         "path_energy": energy.path_energy,
         "energy_over_w2_generated": energy.energy_ratio(exact_w2(x_0, states[-1]).w2_squared),
     }
@@ -236,16 +141,19 @@ def rectified(network: Network, x_0: Tensor) -> Tensor:
     return Sampler(Euler(), Uniform(), 100).sample(network, x_0)
 
 
-def cell(task: str, library: str, method: str, seed: int, steps: int, batch: int) -> dict[str, Any]:
-    """Train and measure one network."""
-    x_0, x_1, test_0, test_1 = sets(task, seed)
-    least = least_energy(task)
+def cell(key: Key, steps: int, batch: int, points: int) -> dict[str, Any]:
+    """Train and measure one network; the time includes that of the network before, if any."""
+    torch.set_num_threads(1)
+    task, library, method, seed = key
+    x_0, x_1, test_0, test_1 = sets(task, seed, points)
+    others = TASKS[task][1].sample(points, generator=generator_for(seed, 6))
+    spent = 0.0
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore")  # POT tells of every batch that has not converged
         loss = METHODS[library, method](task)
         batches = apart(x_0, x_1, batch, seed)
         if method == "2-rectified":
-            first, _, _ = trained(loss, batches, steps, seed)
+            first, spent, _ = trained(loss, batches, steps, seed)
             batches = together(x_0, rectified(first, x_0), batch, seed)
         network, seconds, last = trained(loss, batches, steps, seed)
     return {
@@ -253,68 +161,74 @@ def cell(task: str, library: str, method: str, seed: int, steps: int, batch: int
         "library": library,
         "method": method,
         "seed": seed,
-        **figures(network, test_0, test_1, least),
-        "w2_squared_of_ends": least,
-        "floor": exact_w2(
-            TASKS[task][1].sample(NUM_TEST, generator=generator_for(seed, 6)), test_1
-        ).w2,
+        **figures(network, test_0, test_1),
+        "floor": exact_w2(others, test_1).w2,
         "last_loss": last,
-        "cpu_seconds": seconds,
+        "cpu_seconds": spent + seconds,
     }
 
 
+def cells(wanted: list[Key], jobs: int, *numbers: int) -> Iterator[dict[str, Any]]:
+    """Yield every cell as soon as it is there."""
+    if jobs == 1:
+        yield from (cell(key, *numbers) for key in wanted)
+        return
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=spawn) as pool:
+        for future in as_completed([pool.submit(cell, key, *numbers) for key in wanted]):
+            yield future.result()
+
+
+def ahead(batches: Batches) -> Batches:
+    """Yield batches that a thread pairs while the network learns from the one before."""
+    coupling = ExactAssignment()
+
+    def paired() -> tuple[Tensor, Tensor]:
+        pair = coupling(Pair(*next(batches)))
+        return pair.x_0, pair.x_1
+
+    with ThreadPoolExecutor(1) as thread:
+        waiting = thread.submit(paired)
+        while True:
+            ready = waiting.result()
+            waiting = thread.submit(paired)
+            yield ready
+
+
 def speed(rounds: int, steps: int, batch: int) -> dict[str, Any]:
-    """Return the steps a second of each method, the median of alternating rounds."""
+    """Return the steps a second of each method, the median of rounds in turns."""
     task = "N -> 8 gaussians"
-    names = [key for key in METHODS if key[1] in ("independent", "ot")]
+    keys = [key for key in METHODS if key[1] in ("independent", "ot")]
     if importlib.util.find_spec("torchcfm") is None:
-        names = [key for key in names if key[0] == "flowgen"]
-    rates: dict[str, list[float]] = {f"{library} {method}": [] for library, method in names}
+        keys = [key for key in keys if key[0] == "flowgen"]
+    runs: dict[str, tuple[tuple[str, str], Callable[[Batches], Batches]]] = {
+        " ".join(key): (key, lambda batches: batches) for key in keys
+    }
+    runs["flowgen ot, a batch ahead"] = (("flowgen", "independent"), ahead)
+    rates: dict[str, list[float]] = {name: [] for name in runs}
     for seed in range(rounds + 1):
-        x_0, x_1, _, _ = sets(task, seed)
-        for library, method in names:
+        x_0, x_1, _, _ = sets(task, seed, 1)
+        for name, (key, through) in runs.items():
+            batches = through(apart(x_0, x_1, batch, seed))
             start = time.perf_counter()
-            trained(METHODS[library, method](task), apart(x_0, x_1, batch, seed), steps, seed)
+            trained(METHODS[key](task), batches, steps, seed)
             if seed:  # the first round warms up
-                rates[f"{library} {method}"].append(steps / (time.perf_counter() - start))
+                rates[name].append(steps / (time.perf_counter() - start))
     found = {name: round(statistics.median(each), 1) for name, each in rates.items()}
-    ratios = {"ot / independent": found["flowgen ot"] / found["flowgen independent"]}
-    if "torchcfm ot" in found:
-        ratios["flowgen ot / torchcfm ot"] = found["flowgen ot"] / found["torchcfm ot"]
+    ratios = [
+        ("flowgen ot", "flowgen independent"),
+        ("flowgen ot, a batch ahead", "flowgen independent"),
+        ("flowgen ot", "torchcfm ot"),
+        ("flowgen ot, a batch ahead", "torchcfm ot"),
+    ]
     return {
         "task": task,
         "batch": batch,
         "rounds": rounds,
         "steps_of_a_round": steps,
         "steps_per_second": found,
-        "ratios": {name: round(ratio, 3) for name, ratio in ratios.items()},
+        "ratios": {f"{a} / {b}": round(found[a] / found[b], 3) for a, b in ratios if b in found},
     }
-
-
-def table(cells: list[dict[str, Any]]) -> str:
-    """Return the Markdown tables of W2, W2 of 4 steps and NPE: mean and standard error."""
-    lines = []
-    for name, title in (("w2", "W2"), ("w2_4", "W2, 4 Euler steps"), ("npe", "NPE")):
-        lines += [f"**{title}**", "", "| | " + " | ".join(TASKS) + " |"]
-        lines.append("| --- " * (len(TASKS) + 1) + "|")
-        for library, method in METHODS:
-            texts = []
-            for task in TASKS:
-                wanted = (library, method, task)
-                found = [c[name] for c in cells if (c["library"], c["method"], c["task"]) == wanted]
-                texts.append(_told(found))
-            lines.append(f"| {library}, {method} | " + " | ".join(texts) + " |")
-        lines.append("")
-    return "\n".join(lines)
-
-
-def _told(values: list[float]) -> str:
-    if not values:
-        return "-"
-    mean = statistics.mean(values)
-    if len(values) == 1:
-        return f"{mean:.3f}"
-    return f"{mean:.3f} ± {statistics.stdev(values) / math.sqrt(len(values)):.3f}"
 
 
 def _commit() -> str:
@@ -322,50 +236,81 @@ def _commit() -> str:
     return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
 
 
-def main() -> None:
+def versions() -> dict[str, str]:
+    """Return what the cells are made with."""
+    found = {"flowgen": __version__, "torch": torch.__version__, "numpy": np.__version__}
+    for name in ("torchcfm", "POT", "lapx"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not there"
+    return found
+
+
+def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Flows in the plane after several couplings.")
     parser.add_argument("out", type=Path, help="JSON file, gone on with if it is there")
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=TASKS)
-    parser.add_argument("--methods", nargs="+", default=sorted({m for _, m in METHODS}))
-    parser.add_argument("--libraries", nargs="+", default=["flowgen", "torchcfm"])
+    methods = list(dict.fromkeys(method for _, method in METHODS))
+    parser.add_argument("--methods", nargs="+", default=methods, choices=methods)
+    libraries = ["flowgen", "torchcfm"]
+    parser.add_argument("--libraries", nargs="+", default=libraries, choices=libraries)
     parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
     parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--points", type=int, default=1000, help="held out, of each side")
+    parser.add_argument("--draws", type=int, default=24, help="of the distance of both ends")
+    parser.add_argument("--jobs", type=int, default=1, help="processes of one thread each")
+    parser.add_argument("--join", nargs="+", type=Path, default=[], help="files to take cells from")
     parser.add_argument("--table", action="store_true", help="print the tables and stop")
     parser.add_argument("--speed", action="store_true", help="measure steps a second, batch 256")
     parser.add_argument("--rounds", type=int, default=7, help="of --speed")
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parsed()
     torch.set_num_threads(1)
-    content: dict[str, Any] = {"cells": []}
+    content: dict[str, Any] = {"protocol": {}, "ends": {}, "cells": []}
     if arguments.out.exists():
-        content = json.loads(arguments.out.read_text())
+        content |= json.loads(arguments.out.read_text())
     if arguments.table:
-        print(table(content["cells"]))
+        print(tables(content, list(TASKS), list(METHODS)))
         return
     protocol = {
         "steps": arguments.steps,
         "batch": arguments.batch,
         "train_points": NUM_TRAIN,
-        "test_points": NUM_TEST,
+        "test_points": arguments.points,
         "torchcfm_sigma": SIGMA,
+        "bridge_sigma": BRIDGE_SIGMA,
+        "draws_of_ends": arguments.draws,
     }
-    if content.setdefault("protocol", protocol) != protocol:
-        sys.exit(f"error: {arguments.out} was made with {content['protocol']}: choose another file")
-    content |= {"flowgen": __version__, "torch": torch.__version__}
+    for file in [arguments.out] * bool(content["cells"]) + arguments.join:
+        _check(file, protocol)
+    content |= {"protocol": protocol, "versions": versions()}
 
     def write() -> None:
+        content["summary"] = summary(content)
         part = arguments.out.with_suffix(".part")
         part.write_text(json.dumps(content, indent=1) + "\n")
         part.replace(arguments.out)
 
+    commit = _commit()
     if arguments.speed:
-        content["speed"] = {"commit": _commit(), **speed(arguments.rounds, 1000, 256)}
+        content["speed"] = {"commit": commit, **speed(arguments.rounds, 1000, 256)}
         print(json.dumps(content["speed"], indent=2))
         write()
         return
-    if "torchcfm" in arguments.libraries and importlib.util.find_spec("torchcfm") is None:
-        sys.exit("error: torchcfm is not there: see --help, or give --libraries flowgen")
-    done = {(c["task"], c["library"], c["method"], c["seed"]) for c in content["cells"]}
+    for task in arguments.tasks:
+        if task not in content["ends"]:
+            content["ends"][task] = squared_distance(task, arguments.draws, arguments.points)
+    done = {_key(each) for each in content["cells"]}
+    for file in arguments.join:
+        for each in json.loads(file.read_text())["cells"]:
+            if _key(each) not in done and each["task"] in content["ends"]:
+                content["cells"].append(each)
+                done.add(_key(each))
     wanted = [
         (task, library, method, seed)
         for seed in arguments.seeds
@@ -373,16 +318,32 @@ def main() -> None:
         for task in arguments.tasks
         if library in arguments.libraries and method in arguments.methods
     ]
-    for key in [key for key in wanted if key not in done]:
-        start = time.perf_counter()
-        found = cell(*key, arguments.steps, arguments.batch) | {"commit": _commit()}
-        content["cells"].append(found)
+    wanted = [key for key in wanted if key not in done]
+    if any(key[1] == "torchcfm" for key in wanted) and not importlib.util.find_spec("torchcfm"):
+        sys.exit("error: torchcfm is not there: see --help, or give --libraries flowgen")
+    write()
+    start = time.perf_counter()
+    numbers = arguments.steps, arguments.batch, arguments.points
+    for found in cells(wanted, arguments.jobs, *numbers):
+        content["cells"].append(found | {"commit": commit})
         write()
         print(
-            f"{len(content['cells'])}: {key} w2 {found['w2']:.3f} w2_4 {found['w2_4']:.3f} "
-            f"npe {found['npe']:.3f} ({time.perf_counter() - start:.0f} s)",
+            f"{len(content['cells'])}: {_key(found)} w2 {found['w2']:.3f} w2_4 {found['w2_4']:.3f} "
+            f"pe {found['path_energy']:.3f} ({time.perf_counter() - start:.0f} s)",
             flush=True,
         )
+
+
+def _key(found: dict[str, Any]) -> Key:
+    return found["task"], found["library"], found["method"], found["seed"]
+
+
+def _check(file: Path, protocol: dict[str, Any]) -> None:
+    """Stop if cells of a file were made otherwise."""
+    theirs = json.loads(file.read_text())["protocol"]
+    other = {name: value for name, value in theirs.items() if protocol.get(name) != value}
+    if other:
+        sys.exit(f"error: {file} was made with {other}: give the same or choose another file")
 
 
 if __name__ == "__main__":

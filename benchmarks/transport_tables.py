@@ -1,0 +1,120 @@
+"""Means over seeds and Markdown tables of the cells that ``transport_2d.py`` writes."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+FIGURES = {
+    "w2": "W2",
+    "w2_4": "W2 of 4 Euler steps",
+    "npe": "NPE",
+    "energy_over_w2_generated": "PE / W2²(source, generated)",
+}
+"""The figures that have a table; the summary in the file has more."""
+
+SUMMED = (*FIGURES, "w2_squared", "path_energy", "last_loss", "floor", "cpu_seconds")
+
+
+def figure(cell: dict[str, Any], name: str, ends: dict[str, float]) -> float:
+    """Return a figure of a cell; NPE by the squared distance of both distributions."""
+    if name == "npe":
+        return abs(cell["path_energy"] / ends[cell["task"]] - 1)
+    return cell[name]
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Return mean, standard deviation, standard error and number of values."""
+    deviation = statistics.stdev(values) if len(values) > 1 else math.nan
+    return {
+        "mean": statistics.mean(values),
+        "sd": deviation,
+        "se": deviation / math.sqrt(len(values)),
+        "n": len(values),
+    }
+
+
+def summary(content: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return mean, deviation and error over seeds of every figure, for each task and method."""
+    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for cell in content["cells"]:
+        groups.setdefault((cell["task"], cell["library"], cell["method"]), []).append(cell)
+    rows = []
+    for (task, library, method), cells in groups.items():
+        row: dict[str, Any] = {"task": task, "library": library, "method": method}
+        for name in SUMMED:
+            found = spread([figure(cell, name, content["ends"]) for cell in cells])
+            row[name] = {k: None if math.isnan(v) else round(v, 6) for k, v in found.items()}
+        rows.append(row)
+    return rows
+
+
+def tables(
+    content: dict[str, Any], tasks: Sequence[str], methods: Sequence[tuple[str, str]]
+) -> str:
+    """Return one table for each figure, then flowgen less torchcfm; mean and standard error."""
+    cells, ends = content["cells"], content["ends"]
+    lines = []
+    for name, title in FIGURES.items():
+        lines += _head(title, tasks)
+        for library, method in methods:
+            rows = [
+                [figure(c, name, ends) for c in cells if _key(c) == (task, library, method)]
+                for task in tasks
+            ]
+            lines += _row(f"{library}, {method}", rows)
+        if name == "w2":
+            floors = [
+                list({c["seed"]: c["floor"] for c in cells if c["task"] == t}.values())
+                for t in tasks
+            ]
+            lines += _row("two samples of the data", floors)
+        lines.append("")
+    theirs = [method for library, method in methods if library == "torchcfm"]
+    for name in ("w2", "w2_4", "npe"):
+        lines += _head(f"{FIGURES[name]}, flowgen less torchcfm, seed by seed", tasks)
+        for method in theirs:
+            for ours in (m for library, m in methods if library == "flowgen"):
+                if ours.split(",")[0] == method:
+                    rows = [_differences(content, name, task, ours, method) for task in tasks]
+                    lines += _row(ours, rows, "+")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _key(cell: dict[str, Any]) -> tuple[str, str, str]:
+    return cell["task"], cell["library"], cell["method"]
+
+
+def _head(title: str, tasks: Sequence[str]) -> list[str]:
+    return [f"**{title}**", "", f"| | {' | '.join(tasks)} |", "| --- " * (len(tasks) + 1) + "|"]
+
+
+def _row(name: str, columns: Sequence[Sequence[float]], sign: str = "") -> list[str]:
+    """Return a row of the table; none if nothing is known."""
+    if not any(columns):
+        return []
+    return [f"| {name} | " + " | ".join(_told(values, sign) for values in columns) + " |"]
+
+
+def _told(values: Sequence[float], sign: str) -> str:
+    if not values:
+        return "-"
+    found = spread(values)
+    error = "" if math.isnan(found["se"]) else f" ± {found['se']:.3f}"
+    return f"{found['mean']:{sign}.3f}{error}"
+
+
+def _differences(
+    content: dict[str, Any], name: str, task: str, ours: str, theirs: str
+) -> list[float]:
+    """Return the differences of the seeds that both have: weights, batches, points are the same."""
+    of_seed = [
+        {
+            cell["seed"]: figure(cell, name, content["ends"])
+            for cell in content["cells"]
+            if _key(cell) == (task, library, method)
+        }
+        for library, method in (("flowgen", ours), ("torchcfm", theirs))
+    ]
+    return [of_seed[0][seed] - of_seed[1][seed] for seed in of_seed[0] if seed in of_seed[1]]
