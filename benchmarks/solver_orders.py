@@ -14,6 +14,7 @@ import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,6 +33,7 @@ from flowgen.integrators import (
     EulerMaruyama,
     ExponentialMultistep,
     Heun,
+    InterpolantSDE,
     Leg,
     Midpoint,
     Noise,
@@ -46,9 +48,10 @@ from flowgen.integrators import (
     UniPC,
     integrate,
 )
-from flowgen.paths import AffinePath, Linear
+from flowgen.paths import AffinePath, BrownianBridge, Linear, StochasticInterpolant
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from gaussian_bridge import GaussianBridge
 from oracles import GaussianOracle, MixtureOracle
 
 SOLVERS: dict[str, Stepper] = {
@@ -71,12 +74,13 @@ SOLVERS: dict[str, Stepper] = {
 }
 """Deterministic solvers by the names of their configs."""
 
-STOCHASTIC: dict[str, StochasticStepper] = {
+STOCHASTIC: dict[str, StochasticStepper | InterpolantSDE] = {
     "euler_maruyama": EulerMaruyama(ConstantDiffusion(0.3)),
     "sde_heun": StochasticHeun(ConstantDiffusion(0.3)),
     "ddim_stochastic": StochasticDDIM(),
     "edm_churn": EDMChurn(3.0, s_min=0.0, s_max=99.0, s_noise=1.0),
     "overshoot": Overshoot(),
+    "interpolant_sde": InterpolantSDE(0.3),
 }
 """Stochastic solvers by the names of their configs."""
 
@@ -161,18 +165,27 @@ class _Given(Noise):
         return torch.tensor([[0.0], [0.0], [1.0]], dtype=x.dtype)
 
 
-def variance_error(stepper: StochasticStepper, steps: int) -> float:
-    """Error of the variance at t = 0.9 of a Gaussian started exactly at t = 0.1."""
+def gaussian(stepper: StochasticStepper | InterpolantSDE) -> tuple[Any, float, float]:
+    """The exact field of a Gaussian, with the variance at t = 0.1 and at t = 0.9."""
+    if isinstance(stepper, InterpolantSDE):
+        bridge = GaussianBridge(StochasticInterpolant(Linear(), BrownianBridge(0.8)))
+        variance = bridge.moments(torch.tensor([0.1, 0.9], dtype=torch.float64))[1].tolist()
+        return bridge, variance[0], variance[1]
     field = GaussianOracle(torch.tensor([MEAN]), torch.tensor([[STD**2]]))
     field.path = AffinePath(Linear())  # pyright: ignore[reportAttributeAccessIssue]
+    return field, (0.1 * STD) ** 2 + 0.9**2, (0.9 * STD) ** 2 + 0.1**2
+
+
+def variance_error(stepper: StochasticStepper | InterpolantSDE, steps: int) -> float:
+    """Error of the variance at t = 0.9 of a Gaussian started exactly at t = 0.1."""
+    field, variance, exact = gaussian(stepper)
     nodes = (0.1 + 0.8 * Uniform()(steps)).tolist()
     x = torch.tensor([[0.0], [1.0], [0.0]], dtype=torch.float64)
     begun = stepper.begin(field, x, Leg(tuple(nodes), steps, final=False, noise=_Given()))
-    variance = (0.1 * STD) ** 2 + 0.9**2
     for s, t in zip(nodes[:-1], nodes[1:], strict=True):
         shift, moved, noisy = begun.step(field, x, s, t).flatten().tolist()
         variance = (moved - shift) ** 2 * variance + (noisy - shift) ** 2
-    return abs(variance - (0.9 * STD) ** 2 - 0.1**2)
+    return abs(variance - exact)
 
 
 def stochastic_table() -> list[str]:

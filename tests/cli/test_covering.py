@@ -88,7 +88,15 @@ def _stepper(sampler):
 
 
 STEPPERS = {name: _stepper(name) for name in choices("sampler")}
-STOCHASTIC = {name for name, stepper in STEPPERS.items() if getattr(stepper, "stochastic", False)}
+LEARNED = "interpolant_sde"
+"""The sampler for a score that was learnt; the other stochastic ones take it from the velocity."""
+STOCHASTIC = {
+    name
+    for name, stepper in STEPPERS.items()
+    if getattr(stepper, "stochastic", False) and name != LEARNED
+}
+LATENT = {"schroedinger_bridge", "stochastic_interpolant"}
+"""Paths with noise of their own."""
 
 REFUSED = {
     "images from a source of points": (
@@ -122,6 +130,30 @@ REFUSED = {
             p.get("sampler") in STOCHASTIC and p.get("coupling", "independent") != "independent"
         ),
         "needs the score",
+    ),
+    "a learnt score without latent noise": (
+        lambda p: p.get("objective") == "flow_and_score" and p.get("path", "linear") not in LATENT,
+        "needs a path with latent noise",
+    ),
+    "other predictions of a path with latent noise": (
+        lambda p: p.get("path") in LATENT and p.get("prediction", "velocity") != "velocity",
+        "use prediction=velocity",
+    ),
+    "other comparisons on a path with latent noise": (
+        lambda p: (
+            p.get("path") in LATENT and p.get("prediction@loss_space", "velocity") != "velocity"
+        ),
+        "loss_space=velocity",
+    ),
+    "a score from the velocity of a path with latent noise": (
+        lambda p: p.get("path") in LATENT and p.get("sampler") in STOCHASTIC,
+        "wrong for a path with noise of its own",
+    ),
+    "a learnt score that was not learnt": (
+        lambda p: (
+            p.get("sampler") == LEARNED and p.get("objective", "flow_matching") == "flow_matching"
+        ),
+        "a score that was learnt",
     ),
 }
 """Pairs that cannot work: how to know them, and a part of the line that refuses them."""

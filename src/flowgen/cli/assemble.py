@@ -102,12 +102,15 @@ def module(cfg: DictConfig) -> FlowModule:
     Raises:
         InputError: If a part rejects its settings.
     """
-    coupling, sampled = make(cfg.coupling, "coupling"), pipeline(cfg)
+    coupling, objective = make(cfg.coupling, "coupling"), make(cfg.objective, "objective")
+    if getattr(objective, "learns_score", False):
+        _add_noise_network(cfg)
+    sampled = pipeline(cfg)
     sampled.about[SCORE_KEY] = bool(coupling.score_valid)
-    check_sampler(sampled.sampler, sampled.source, sampled.about)
+    check_sampler(sampled.sampler, sampled.source, sampled.about, sampled.field)
     flow = FlowModule(
         sampled,
-        make(cfg.objective, "objective"),
+        objective,
         coupling,
         optimizer=make(cfg.optimizer, "optimizer"),
         lr_schedule=make(cfg.lr_schedule, "lr_schedule"),
@@ -126,6 +129,13 @@ def module(cfg: DictConfig) -> FlowModule:
     except (ValueError, TypeError) as error:
         raise InputError(f"optimizer: {error}") from error
     return flow
+
+
+def _add_noise_network(cfg: DictConfig) -> None:
+    """Give the field a second network of the same kind, for the latent noise."""
+    with open_dict(cfg):
+        cfg.pipeline.field["_target_"] = "flowgen.models.InterpolantField"
+        cfg.pipeline.field["noise_network"] = "${model}"
 
 
 def fill_weights(flow: FlowModule, checkpoint: str) -> None:

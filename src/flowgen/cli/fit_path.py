@@ -135,13 +135,16 @@ def _from_model(cfg: DictConfig) -> Fit:
     import torch
 
     from flowgen.cli.evaluate import data_of
-    from flowgen.core import generator_for
-    from flowgen.paths import error_of_model
+    from flowgen.core import InputError, generator_for
+    from flowgen.paths import AffinePath, error_of_model
     from flowgen.pipeline import load
     from flowgen.pipeline.pipeline import eval_mode
 
     model = load(cfg.checkpoint, weights=cfg.weights, device=cfg.device, trust_code=cfg.trust_code)
     _check_model(model)
+    path = model.field.path
+    if not isinstance(path, AffinePath):
+        raise InputError("a path is fitted from a model whose path has no noise of its own")
     data = data_of(cfg, model.about)
     order = torch.randperm(len(data.test), generator=generator_for(cfg.seed, 0))
     batch = data.test.__getitems__(order[: cfg.num_samples].tolist())
@@ -151,7 +154,7 @@ def _from_model(cfg: DictConfig) -> Fit:
     with eval_mode(model.field):
         curve = error_of_model(
             model.field,
-            model.field.path,
+            path,
             model.codec.encode(batch["x_1"].to(model.device)),
             cond,
             num_samples=cfg.num_samples,

@@ -31,6 +31,8 @@ def restore(cfg: DictConfig) -> Pipeline:
         if not isinstance(path, AffinePath):
             raise InputError("path: sampling can change to an affine path only")
         field = loaded.field
+        if not isinstance(field.path, AffinePath):
+            raise InputError("path: this model's path has noise of its own, and cannot be changed")
         followed = Rescheduled(field, field.path.schedule, path.schedule.to(loaded.device))
         loaded = loaded.with_field(followed)
     return loaded.guided(make(cfg.guidance, "guidance"))

@@ -6,7 +6,9 @@ from flowgen.core.memory import in_chunks, is_out_of_memory
 from flowgen.core.protocols import (
     Coupling,
     DataCoupling,
+    NoiseField,
     Objective,
+    ScoreField,
     Source,
     VelocityField,
     domain_of,
@@ -16,6 +18,8 @@ from flowgen.core.tensors import expand, flatten, is_shared, mean_over_dims
 from flowgen.core.types import Coefficients, Condition, Loss, Pair, PathPoint
 
 __all__ = [
+    "NoiseField",
+    "ScoreField",
     "Coefficients",
     "Condition",
     "Coupling",

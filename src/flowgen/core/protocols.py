@@ -22,6 +22,24 @@ class VelocityField(Protocol):
 
 
 @runtime_checkable
+class ScoreField(VelocityField, Protocol):
+    """A velocity field that knows the score of its marginals, apart from the velocity."""
+
+    def score(self, x: Tensor, t: Tensor, cond: Condition | None = None) -> Tensor:
+        """Return the score ``(b, *d)`` at states ``x (b, *d)`` and times ``t (b,)``."""
+        ...
+
+
+@runtime_checkable
+class NoiseField(VelocityField, Protocol):
+    """A velocity field that also tells the latent noise of its path."""
+
+    def latent_noise(self, x: Tensor, t: Tensor, cond: Condition | None = None) -> Tensor:
+        """Return ``E[z | x_t = x]``, ``(b, *d)``, at states ``x (b, *d)`` and times ``t (b,)``."""
+        ...
+
+
+@runtime_checkable
 class Coupling(Protocol):
     """Decides which source sample belongs to which data sample, or what a pair weighs.
 

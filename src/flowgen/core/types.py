@@ -76,11 +76,15 @@ class Coefficients:
 
 @dataclass(frozen=True)
 class PathPoint:
-    """A point of a path: state ``x_t (b, *d)``, pair velocity ``v_t (b, *d)``, time ``t (b,)``."""
+    """A point of a path: state ``x_t (b, *d)``, pair velocity ``v_t (b, *d)``, time ``t (b,)``.
+
+    A path with noise of its own also gives that: ``noise (b, *d)``, standard normal.
+    """
 
     x_t: Float[Tensor, "b *d"]
     v_t: Float[Tensor, "b *d"]
     t: Float[Tensor, " b"]
+    noise: Float[Tensor, "b *d"] | None = None
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ about ``1 / epsilon`` sweeps where a dozen of these steps do.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -133,7 +134,9 @@ class SinkhornNewtonSparse:
         right = scale * lacking
         right = right - null * (null @ right)
         size = 2 * [len(diagonal)]
-        operator = scipy.sparse.linalg.LinearOperator(size, matvec=product, dtype=np.float64)
+        # Its stub knows the base class alone.
+        kind: Any = scipy.sparse.linalg.LinearOperator
+        operator = kind(size, matvec=product, dtype=np.float64)
         # Exact enough for a rate of convergence that grows as the error falls.
         accuracy = min(1e-2, float(np.abs(lacking).sum()))
         solved, _ = scipy.sparse.linalg.cg(operator, right, rtol=accuracy, maxiter=10 * size[0])

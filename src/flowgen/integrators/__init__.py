@@ -32,6 +32,7 @@ from flowgen.integrators.grids import (
     Uniform,
 )
 from flowgen.integrators.integrate import integrate, trajectory
+from flowgen.integrators.interpolant_sde import InterpolantSDE
 from flowgen.integrators.last_step import LastEuler, LastMean, LastStep, LastTweedie
 from flowgen.integrators.likelihood import (
     Divergence,
@@ -61,6 +62,7 @@ from flowgen.integrators.stepper import Begins, Leg, Stepper, Time
 from flowgen.integrators.stochastic import StochasticStepper
 
 __all__ = [
+    "InterpolantSDE",
     "ADAPTIVE_METHODS",
     "AdamsBashforth",
     "Adaptive",

@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from flowgen.core import Condition, VelocityField, domain_of
+from flowgen.core import Condition, ScoreField, VelocityField, domain_of
 from flowgen.integrators.stepper import breaks_of
-from flowgen.paths import AffinePath
+from flowgen.paths import Path
 
 
 class Counted:
@@ -25,9 +25,23 @@ class Counted:
         self.nfe = 0
         self.domain = domain_of(field)
         self.breaks = breaks_of(field)
-        self.path: AffinePath | None = getattr(field, "path", None)
+        self.path: Path | None = getattr(field, "path", None)
 
     def __call__(self, x: Tensor, t: Tensor, cond: Condition | None = None) -> Tensor:
         """Return the velocity ``(b, *d)`` at states ``x (b, *d)`` and times ``t (b,)``."""
         self.nfe += 1
         return self.field(x, t, cond)
+
+    def __getattr__(self, name: str) -> object:
+        """Let a score of the field's own through; that of other fields is not there.
+
+        Raises:
+            AttributeError: For anything else.
+        """
+        if name != "score" or not isinstance(self.field, ScoreField):
+            raise AttributeError(name)
+        return self._score
+
+    def _score(self, x: Tensor, t: Tensor, cond: Condition | None = None) -> Tensor:
+        self.nfe += 1
+        return self.field.score(x, t, cond)  # pyright: ignore[reportAttributeAccessIssue]

@@ -16,12 +16,14 @@ from flowgen.models.guidance import (
     Rescaled,
     ZeroInit,
 )
+from flowgen.models.interpolant_field import InterpolantField
 from flowgen.models.mlp import MLP
 from flowgen.models.positions import LearnedPositions, Positions, RotaryPositions
 from flowgen.models.time_embedding import TimeEmbedding
 from flowgen.models.unet import UNet
 
 __all__ = [
+    "InterpolantField",
     "MLP",
     "Attention",
     "AutoGuided",

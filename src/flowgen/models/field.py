@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from flowgen.core import Coefficients, Condition, InputError, expand, is_shared
 from flowgen.models.checks import check_inputs
-from flowgen.paths import AffinePath, Prediction, Velocity, convert, velocity_domain
+from flowgen.paths import Path, Prediction, Velocity, convert, velocity_domain
 
 
 class PredictionField(nn.Module):
@@ -33,13 +33,14 @@ class PredictionField(nn.Module):
         initial_scale: ``sigma`` where the domain begins: states start at this times ``x_0``.
 
     Raises:
-        InputError: If a number leaves its range.
+        InputError: If a number leaves its range, or the path has latent noise and the prediction is
+            not the velocity.
     """
 
     def __init__(
         self,
         network: nn.Module,
-        path: AffinePath,
+        path: Path,
         prediction: Prediction,
         *,
         data_std: float | None = None,

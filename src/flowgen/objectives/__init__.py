@@ -1,6 +1,7 @@
 """What a model is trained to do, and the small parts that objectives share."""
 
 from flowgen.objectives.distances import Adaptive, Cauchy, Distance, PseudoHuber, Squared
+from flowgen.objectives.flow_and_score import FlowAndScore
 from flowgen.objectives.flow_matching import FlowMatching
 from flowgen.objectives.time_samplers import (
     CosMap,
@@ -23,6 +24,7 @@ from flowgen.objectives.weightings import (
 )
 
 __all__ = [
+    "FlowAndScore",
     "Adaptive",
     "Cauchy",
     "Constant",

@@ -13,7 +13,7 @@ from flowgen.core import InputError, Loss, Pair, VelocityField, domain_of, expan
 from flowgen.objectives.distances import Distance, Squared
 from flowgen.objectives.time_samplers import TimeSampler, Uniform
 from flowgen.objectives.weightings import Constant, Weighting
-from flowgen.paths import AffinePath, Prediction, Velocity, convert
+from flowgen.paths import AffinePath, Path, Prediction, Velocity, convert
 
 
 class FlowMatching(nn.Module):
@@ -27,13 +27,16 @@ class FlowMatching(nn.Module):
         weighting: Factor at each time; 1 if None.
         distance: Of prediction and target; squared, mean over dimensions, if None.
 
+    Raises:
+        InputError: If the path has latent noise and the prediction is not the velocity.
+
     Source: Lipman et al. 2023, arXiv 2210.02747, eq. 9; Liu et al. 2023, arXiv 2209.03003, eq. 1;
         Albergo and Vanden-Eijnden 2023, arXiv 2209.15571, eq. 9.
     """
 
     def __init__(
         self,
-        path: AffinePath,
+        path: Path,
         time_sampler: TimeSampler | None = None,
         *,
         prediction: Prediction | None = None,
@@ -46,6 +49,11 @@ class FlowMatching(nn.Module):
         self.prediction: Prediction = Velocity() if prediction is None else prediction
         self.weighting: Weighting = Constant() if weighting is None else weighting
         self.distance: Distance = Squared() if distance is None else distance
+        if self.prediction != Velocity() and not isinstance(path, AffinePath):
+            raise InputError(
+                f"{type(path).__name__} has latent noise, so only velocities can be compared: use "
+                "prediction@loss_space=velocity"
+            )
 
     def forward(
         self,
@@ -71,7 +79,7 @@ class FlowMatching(nn.Module):
             InputError: If path and model share no time.
         """
         del step
-        t = self._times(model, pair, generator)
+        t = times_for(self.path, model, self.time_sampler, pair, generator)
         point = self.path.sample(pair, t, generator=generator)
         coefficients = self.path.coefficients(t)
         velocity = model(point.x_t, t, pair.cond)
@@ -85,14 +93,25 @@ class FlowMatching(nn.Module):
         value = self.weighting(t, coefficients) * self.distance(difference)
         return Loss(value, pair, t)
 
-    def _times(self, model: VelocityField, pair: Pair, generator: torch.Generator | None) -> Tensor:
-        """Return times ``(b,)`` that path and model know, float64 for float64 pairs."""
-        (low, high), (model_low, model_high) = self.path.domain, domain_of(model)
-        low, high = max(low, model_low), min(high, model_high)
-        if not low < high:
-            raise InputError(
-                f"path and model share no time: the path knows {self.path.domain}, the model "
-                f"{(model_low, model_high)}"
-            )
-        t = self.time_sampler(len(pair), generator=generator, device=pair.x_1.device)
-        return t.to(torch.promote_types(t.dtype, pair.x_1.dtype)).clamp(low, high)
+
+def times_for(
+    path: Path,
+    model: VelocityField,
+    time_sampler: TimeSampler,
+    pair: Pair,
+    generator: torch.Generator | None,
+) -> Tensor:
+    """Return times ``(b,)`` that path and model know, float64 for float64 pairs.
+
+    Raises:
+        InputError: If path and model share no time.
+    """
+    (low, high), (model_low, model_high) = path.domain, domain_of(model)
+    low, high = max(low, model_low), min(high, model_high)
+    if not low < high:
+        raise InputError(
+            f"path and model share no time: the path knows {path.domain}, the model "
+            f"{(model_low, model_high)}"
+        )
+    t = time_sampler(len(pair), generator=generator, device=pair.x_1.device)
+    return t.to(torch.promote_types(t.dtype, pair.x_1.dtype)).clamp(low, high)

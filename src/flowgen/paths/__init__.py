@@ -17,8 +17,11 @@ from flowgen.paths.edm import EDM
 from flowgen.paths.error_curve import ErrorCurve
 from flowgen.paths.error_of_data import DataError, error_of_data
 from flowgen.paths.error_of_model import error_of_model
+from flowgen.paths.interpolant import StochasticInterpolant
 from flowgen.paths.kinetic import conditional_energy, kinetic_energy, kinetic_optimal
+from flowgen.paths.latent_noise import BrownianBridge, LatentNoise, Parabola, SquaredSine
 from flowgen.paths.linear import Linear
+from flowgen.paths.path import Path
 from flowgen.paths.polynomial import Polynomial
 from flowgen.paths.predictions import (
     Data,
@@ -37,6 +40,12 @@ from flowgen.paths.trig import Trig
 from flowgen.paths.variance_preserving import VP, Cosine, LinearVP
 
 __all__ = [
+    "StochasticInterpolant",
+    "BrownianBridge",
+    "LatentNoise",
+    "Parabola",
+    "SquaredSine",
+    "Path",
     "EDM",
     "VP",
     "AffinePath",

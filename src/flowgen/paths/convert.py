@@ -15,6 +15,7 @@ from torch import Tensor
 
 from flowgen.core import Coefficients, InputError, expand
 from flowgen.paths.affine import AffinePath
+from flowgen.paths.path import Path
 from flowgen.paths.predictions import Noise, Prediction, Velocity
 
 _SMALL = 1e-6  # a determinant this small at an end of [0, 1] is a 0 with rounding error
@@ -87,7 +88,7 @@ def score_from_velocity(
     return -noise / expand(coefficients.sigma, x_t)
 
 
-def velocity_domain(prediction: Prediction, path: AffinePath, t_eps: float) -> tuple[float, float]:
+def velocity_domain(prediction: Prediction, path: Path, t_eps: float) -> tuple[float, float]:
     """Return the closed range of times in which ``prediction`` determines a finite velocity.
 
     It is the path's domain, drawn in to the distance ``t_eps`` from each end of ``[0, 1]`` at which
@@ -100,13 +101,19 @@ def velocity_domain(prediction: Prediction, path: AffinePath, t_eps: float) -> t
         t_eps: Distance in time kept from a singular end, in ``(0, 0.5)``.
 
     Raises:
-        InputError: If ``t_eps`` is out of range.
+        InputError: If ``t_eps`` is out of range, or no velocity follows from the prediction, as on
+            a path with latent noise.
     """
     if not 0 < t_eps < 0.5:
         raise InputError(f"t_eps must be in (0, 0.5), got {t_eps}")
     low, high = path.domain
     if prediction == Velocity():
         return low, high
+    if not isinstance(path, AffinePath):
+        raise InputError(
+            f"{type(path).__name__} has latent noise, so the velocity follows from no other "
+            "prediction: use prediction=velocity"
+        )
     # The singularity sits at an end of [0, 1] even where the path's own domain stops before it.
     ends = path.schedule(torch.tensor([0.0, 1.0], dtype=torch.float64, device="cpu"))
     a, b = prediction(ends)

@@ -114,7 +114,7 @@ class Pipeline(nn.Module):
             InputError: If the sampler is stochastic and the model's score is not known, or its
                 start does not fit the model.
         """
-        check_sampler(sampler, self.source, self.about)
+        check_sampler(sampler, self.source, self.about, self.field)
         if sampler.start is not None:
             sampler.start(self.noise(0, range(1)), self._cond(self.labels(1)))
         return self._with(sampler=sampler, config={})
@@ -186,7 +186,7 @@ class Pipeline(nn.Module):
             raise InputError(f"chunk must be >= 1, got {chunk}")
         if first < 0:
             raise InputError(f"first must be >= 0, got {first}")
-        check_sampler(self.sampler, self.source, self.about)
+        check_sampler(self.sampler, self.source, self.about, self.field)
         end = first + num_samples
         labels = self.labels(end, label)
         field = self.velocity()

@@ -4,20 +4,26 @@ The score follows from the velocity only where, given the data, the source is st
 a standard Gaussian source and a coupling that leaves it independent of the data. After an
 optimal-transport coupling the same formula gives some other vector, and samples of a stochastic
 sampler have a wrong law with no sign of it.
+
+A field that has learnt the score beside the velocity knows it after any coupling; the sampler for
+it is another.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from flowgen.core import InputError, Source
+from flowgen.core import InputError, ScoreField, Source
 from flowgen.data import Gaussian
 from flowgen.integrators import Sampler
+from flowgen.paths import StochasticInterpolant
 
 KEY = "score_valid"
 """Where a checkpoint says whether its coupling left the source independent of the data."""
 
 
-def check_sampler(sampler: Sampler, source: Source, about: Mapping[str, Any]) -> None:
+def check_sampler(
+    sampler: Sampler, source: Source, about: Mapping[str, Any], field: object
+) -> None:
     """Raise if ``sampler`` is stochastic and the score is not known.
 
     Args:
@@ -25,6 +31,7 @@ def check_sampler(sampler: Sampler, source: Source, about: Mapping[str, Any]) ->
         source: The distribution at time 0.
         about: What the checkpoint says of itself; a pipeline built by hand says nothing, and its
             builder is believed.
+        field: The velocity field that will be sampled.
 
     Raises:
         InputError: Saying why, and what works.
@@ -33,6 +40,18 @@ def check_sampler(sampler: Sampler, source: Source, about: Mapping[str, Any]) ->
         return
     name = type(sampler.stepper).__name__
     instead = "use an ODE sampler such as sampler=heun"
+    if getattr(sampler.stepper, "learned_score", False):
+        if not isinstance(field, ScoreField):
+            raise InputError(
+                f"{name} needs a score that was learnt beside the velocity, which this model has "
+                f"not: {instead}, or train with objective=flow_and_score"
+            )
+        return
+    if isinstance(getattr(field, "path", None), StochasticInterpolant):
+        raise InputError(
+            f"{name} takes the score from the velocity, which is wrong for a path with noise of "
+            f"its own: {instead}, or sampler=interpolant_sde after objective=flow_and_score"
+        )
     if not (isinstance(source, Gaussian) and source.std == 1):
         raise InputError(
             f"{name} needs a standard Gaussian source, this model starts from "

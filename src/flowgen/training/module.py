@@ -298,6 +298,9 @@ class FlowModule(LightningModule):
         schedule.step()
         self.ema.update(self.pipeline.field, step + 1)
         self.latest = dict(pair.stats) | {"grad_norm": norm, "lr": schedule.get_last_lr()[0]}
+        for name in losses[0].terms:
+            parts = torch.cat([loss.terms[name].flatten() for loss in losses])
+            self.latest[f"loss/{name}"] = parts.mean()
         if self.bins is None:
             self.bins = TimeBins(self.num_bins, self.device)
         for loss in losses:

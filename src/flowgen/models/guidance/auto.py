@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from flowgen.core import Condition, InputError, VelocityField, domain_of
-from flowgen.paths import AffinePath
+from flowgen.paths import Path
 
 
 class AutoGuided(nn.Module):
@@ -48,7 +48,7 @@ class AutoGuided(nn.Module):
         return max(low, weak_low), min(high, weak_high)
 
     @property
-    def path(self) -> AffinePath | None:
+    def path(self) -> Path | None:
         """The path of the field, None where it does not say."""
         return getattr(self.field, "path", None)
 

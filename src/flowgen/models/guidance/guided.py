@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from flowgen.core import Condition, InputError, VelocityField, domain_of, expand, is_shared
 from flowgen.models.guidance.combine import Combine, Extrapolate
-from flowgen.paths import AffinePath
+from flowgen.paths import Path
 
 Null = Callable[[int, torch.device], Condition]
 """Returns the empty condition of ``n`` samples on a device."""
@@ -61,7 +61,7 @@ class Guided(nn.Module):
         return domain_of(self.field)
 
     @property
-    def path(self) -> AffinePath | None:
+    def path(self) -> Path | None:
         """The path of the field, None where it does not say."""
         return getattr(self.field, "path", None)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from flowgen.core import Condition, InputError, VelocityField, domain_of, expand
-from flowgen.paths import AffinePath
+from flowgen.paths import Path
 
 
 class ZeroInit(nn.Module):
@@ -40,7 +40,7 @@ class ZeroInit(nn.Module):
         return domain_of(self.field)
 
     @property
-    def path(self) -> AffinePath | None:
+    def path(self) -> Path | None:
         """The path of the field, None where it does not say."""
         return getattr(self.field, "path", None)
 
