@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from flowgen.core import Condition, Coupling, Pair, Source, generator_for
 from flowgen.couplings import (
+    BridgeEpsilon,
+    Entropic,
     ExactAssignment,
     Independent,
     Weighted,
@@ -19,7 +21,7 @@ from flowgen.couplings import (
 )
 from flowgen.data import EightGaussians, Gaussian, Moons, SCurve
 from flowgen.objectives import FlowMatching
-from flowgen.paths import AffinePath, Linear
+from flowgen.paths import AffinePath, BrownianBridge, Linear, Path, StochasticInterpolant
 
 SIGMA, BRIDGE_SIGMA = 0.1, 1.0
 """Width of torchcfm's paths and scale of the Brownian motion of bridges, as in its benchmark."""
@@ -75,7 +77,7 @@ class Network(nn.Module):
         return self.layers(torch.cat([x, t[:, None]], dim=1))
 
 
-def ours(coupling: Coupling, path: AffinePath | None = None, width: float = 0.0) -> Loss:
+def ours(coupling: Coupling, path: Path | None = None, width: float = 0.0) -> Loss:
     """Return the loss of flowgen after a coupling; a width is one noise for both ends of a pair."""
     matching = FlowMatching(AffinePath(Linear()) if path is None else path)
 
@@ -95,6 +97,8 @@ def theirs(name: str) -> Loss:
     matcher = {
         "independent": lambda: cfm.ConditionalFlowMatcher(sigma=SIGMA),
         "ot": lambda: cfm.ExactOptimalTransportConditionalFlowMatcher(sigma=SIGMA),
+        # Its default, exact transport, makes no Schroedinger bridge.
+        "sb": lambda: cfm.SchrodingerBridgeConditionalFlowMatcher(BRIDGE_SIGMA, "sinkhorn"),
     }[name]()
 
     def loss(network: nn.Module, x_0: Tensor, x_1: Tensor, generator: torch.Generator) -> Tensor:
@@ -115,6 +119,12 @@ def weighted(task: str) -> Loss:
     return ours(Weighted(kappa=found.kappa if found is not None else kappas[-1]))
 
 
+def bridge() -> Loss:
+    """Return flow matching along Brownian bridges between entropic pairs."""
+    path = StochasticInterpolant(Linear(), BrownianBridge(BRIDGE_SIGMA))
+    return ours(Entropic(BridgeEpsilon(BRIDGE_SIGMA)), path)
+
+
 METHODS: dict[tuple[str, str], Callable[[str], Loss]] = {
     ("flowgen", "independent"): lambda task: ours(Independent()),
     ("flowgen", "ot"): lambda task: ours(ExactAssignment()),
@@ -122,6 +132,8 @@ METHODS: dict[tuple[str, str], Callable[[str], Loss]] = {
     ("torchcfm", "ot"): lambda task: theirs("ot"),
     ("flowgen", "weighted"): weighted,
     ("flowgen", "2-rectified"): lambda task: ours(Independent()),
+    ("flowgen", "sb"): lambda task: bridge(),
+    ("torchcfm", "sb"): lambda task: theirs("sb"),
     ("flowgen", "independent, width 0.1"): lambda task: ours(Independent(), width=SIGMA),
     ("flowgen", "ot, width 0.1"): lambda task: ours(ExactAssignment(), width=SIGMA),
 }
