@@ -9,9 +9,9 @@ cost matrix, whose type is that of the samples and at least float32.
 The solver is the fastest one measured for the size (``benchmarks/couplings.py``); all are exact.
 On a line it is a sort. Jonker-Volgenant in its newer form (lapx) is fastest in many dimensions,
 where rows differ clearly; scipy's is for small batches in few. Larger batches in few dimensions are
-hard for both, for neighbours compete: potentials from a few Sinkhorn sweeps, taken off the cost
-before, leave little to do. Any potentials change all permutations' sums alike, so rounding in the
-sweeps cannot change the optimum.
+hard for both, for neighbours compete: potentials from Sinkhorn sweeps, at a strength that falls,
+leave little to do when they are taken off the cost. Any potentials change all permutations' sums
+alike, so rounding in the sweeps cannot change the optimum.
 """
 
 import time
@@ -29,13 +29,20 @@ from flowgen.couplings.figures import with_figures
 _FEW_DIMS = 8
 """Dimensions up to which neighbours compete so much that potentials pay."""
 
-_SMALL = 128
+_SMALL = 32
 """Rows up to which scipy's solver is fastest in few dimensions."""
 
-_SWEEPS = 5
+_MEDIUM = 128
+"""Rows up to which one stage of sweeps is enough."""
 
-_EPSILON = 0.1
-"""Of the sweeps, in standard deviations of the cost."""
+Stages = tuple[tuple[float, int], ...]
+"""Strengths, in standard deviations of the cost, and how many Sinkhorn sweeps at each."""
+
+_ONE_STAGE: Stages = ((0.1, 10),)
+_TWO_STAGES: Stages = ((0.15, 10), (0.03, 20))
+
+_NOTHING = -30.0
+"""Exponents below are left out: no number becomes denormal, which would be slow."""
 
 
 @torch.no_grad()
@@ -76,11 +83,13 @@ def optimal_permutation(
         )
     if a.shape[1] == 1:
         return _on_a_line(a.flatten(), b.flatten())
-    few, small = a.shape[1] <= _FEW_DIMS, len(matrix) <= _SMALL
-    if few and small:
+    if a.shape[1] > _FEW_DIMS:
+        _, _, index = lap.lapjvh(matrix.numpy())
+    elif len(matrix) <= _SMALL:
         _, index = linear_sum_assignment(matrix.numpy())
     else:
-        _, _, index = lap.lapjvh((_reduced(matrix) if few else matrix).numpy())
+        stages = _ONE_STAGE if len(matrix) <= _MEDIUM else _TWO_STAGES
+        _, _, index = lap.lapjvh(_reduced(matrix, stages).numpy())
     return torch.from_numpy(index).to(x_1.device, torch.int64)
 
 
@@ -91,18 +100,32 @@ def _on_a_line(a: Float[Tensor, " n"], b: Float[Tensor, " n"]) -> Int[Tensor, " 
     return index
 
 
-def _reduced(cost: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
-    """Return the cost less the potentials of a few Sinkhorn sweeps: none negative, many near 0."""
-    epsilon = _EPSILON * cost.std().clamp(min=torch.finfo(cost.dtype).tiny)
-    kernel = ((cost.amin(dim=1, keepdim=True) - cost) / epsilon).exp()
-    v = cost.new_ones(len(cost))
-    for _ in range(_SWEEPS):
-        u = (kernel @ v).reciprocal()
-        v = (kernel.mT @ u).reciprocal()
-    # A column that is far from all rows has no mass in the kernel.
-    g = (epsilon * v.log()).nan_to_num(0.0, 0.0, 0.0)
-    f = (cost - g).amin(dim=1, keepdim=True)
-    return cost - f - g
+def _reduced(cost: Float[Tensor, "n n"], stages: Stages) -> Float[Tensor, "n n"]:
+    """Return the cost less the potentials of a few Sinkhorn sweeps: none negative, many near 0.
+
+    From one strength to the next the kernel is made of what the potentials have left of the cost,
+    so that at the smallest no column is without mass.
+    """
+    spread = float(cost.std().clamp(min=torch.finfo(cost.dtype).tiny))
+    left = _without_least(cost)
+    for share, sweeps in stages:
+        epsilon = share * spread
+        kernel = torch.threshold_(left / -epsilon, _NOTHING, -torch.inf).exp_()
+        v = cost.new_ones(len(cost))
+        for _ in range(sweeps):
+            u = (kernel @ v).reciprocal_()
+            v = (u @ kernel).reciprocal_()
+        # A column that is far from all rows has no mass in the kernel.
+        left -= (epsilon * v.log()).nan_to_num(0.0, 0.0, 0.0)
+        left = _without_least(left)
+    return left
+
+
+def _without_least(cost: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
+    """Return the cost less the least of each row, and then of each column."""
+    left = cost - cost.amin(dim=1, keepdim=True)
+    left -= left.amin(dim=0)
+    return left
 
 
 def repair(pair: Pair, solve: Callable[[Tensor, Tensor], Tensor], *, name: str) -> Pair:
