@@ -21,7 +21,10 @@ measures steps a second, in turns, and needs an idle machine.
 
 W2 is exact, between held-out points and as many samples of 100 Euler steps, or of 4. NPE is
 `|PE - W2^2(q0, q1)| / W2^2(q0, q1)`: PE is the path energy along the 100 steps of held-out points,
-W2^2 the mean over draws of as many points of each side.
+W2^2 the mean over draws of as many points of each side. The rate of learning stays constant, so
+the last weights scatter; on "N -> moons" PE / W2^2 had a deviation of 0.06 to 0.09 over the last 30
+hundreds of steps. So all figures are also taken with the mean of the weights over the last tenth of
+the steps (`averaged_`), which is not part of the published protocol.
 """
 
 import argparse
@@ -42,11 +45,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
 from transport_methods import BRIDGE_SIGMA, METHODS, SIGMA, TASKS, Loss, Network
 from transport_tables import summary, tables
 
 from flowgen import __version__
-from flowgen.core import Pair, generator_for
+from flowgen.core import Pair, VelocityField, generator_for
 from flowgen.couplings import ExactAssignment
 from flowgen.integrators import Euler, Sampler, Uniform, trajectory
 from flowgen.metrics import exact_w2, path_statistics
@@ -98,11 +102,14 @@ def together(x_0: Tensor, x_1: Tensor, batch: int, seed: int) -> Batches:
         yield x_0[rows], x_1[rows]
 
 
-def trained(loss: Loss, batches: Batches, steps: int, seed: int) -> tuple[Network, float, float]:
-    """Return the network, seconds of training and the mean loss of the last tenth."""
+def trained(
+    loss: Loss, batches: Batches, steps: int, seed: int
+) -> tuple[VelocityField, VelocityField, float, float]:
+    """Return the network, its mean over the last tenth, seconds, and the mean loss of the tenth."""
     torch.manual_seed(seed)
     np.random.seed(seed)  # noqa: NPY002 - torchcfm draws its pairs from it
     network = Network()
+    average = AveragedModel(network)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=1e-5)
     generator = generator_for(seed, 5)
     last = []
@@ -114,12 +121,13 @@ def trained(loss: Loss, batches: Batches, steps: int, seed: int) -> tuple[Networ
         optimizer.step()
         if step >= 0.9 * steps:
             last.append(value.detach())
+            average.update_parameters(network)
     seconds = time.process_time() - start
-    return network.eval(), seconds, float(torch.stack(last).mean())
+    return network, average.module, seconds, float(torch.stack(last).mean())
 
 
 @torch.no_grad()
-def figures(network: Network, x_0: Tensor, x_1: Tensor) -> dict[str, float]:
+def figures(network: VelocityField, x_0: Tensor, x_1: Tensor) -> dict[str, float]:
     """Return what the samples and their ways are worth."""
     nodes = torch.linspace(0, 1, 101)
     states = trajectory(Euler(), network, x_0, nodes, None)
@@ -136,7 +144,7 @@ def figures(network: Network, x_0: Tensor, x_1: Tensor) -> dict[str, float]:
 
 
 @torch.no_grad()
-def rectified(network: Network, x_0: Tensor) -> Tensor:
+def rectified(network: VelocityField, x_0: Tensor) -> Tensor:
     """Return the ends of the flow, for a second round on its own pairs."""
     return Sampler(Euler(), Uniform(), 100).sample(network, x_0)
 
@@ -152,15 +160,16 @@ def cell(key: Key, steps: int, batch: int, points: int) -> dict[str, Any]:
         loss = METHODS[library, method](task)
         batches = apart(x_0, x_1, batch, seed)
         if method == "2-rectified":
-            first, _, _ = trained(loss, batches, steps, seed)
+            first, _, _, _ = trained(loss, batches, steps, seed)
             batches = together(x_0, rectified(first, x_0), batch, seed)
-        network, seconds, last = trained(loss, batches, steps, seed)
+        network, average, seconds, last = trained(loss, batches, steps, seed)
     return {
         "task": task,
         "library": library,
         "method": method,
         "seed": seed,
         **figures(network, test_0, test_1),
+        **{f"averaged_{k}": v for k, v in figures(average, test_0, test_1).items()},
         "floor": exact_w2(others, test_1).w2,
         "last_loss": last,
         "cpu_seconds": seconds,

@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 FIGURES = {
@@ -10,6 +10,9 @@ FIGURES = {
     "w2_4": "W2 of 4 Euler steps",
     "npe": "NPE",
     "energy_over_w2_generated": "PE / W2²(source, generated)",
+    "averaged_w2": "W2, averaged weights",
+    "averaged_w2_4": "W2 of 4 Euler steps, averaged weights",
+    "averaged_npe": "NPE, averaged weights",
 }
 """The figures that have a table; the summary in the file has more."""
 
@@ -18,9 +21,14 @@ SUMMED = (*FIGURES, "w2_squared", "path_energy", "last_loss", "floor", "cpu_seco
 
 def figure(cell: dict[str, Any], name: str, ends: dict[str, float]) -> float:
     """Return a figure of a cell; NPE by the squared distance of both distributions."""
-    if name == "npe":
-        return abs(cell["path_energy"] / ends[cell["task"]] - 1)
+    if name.endswith("npe"):
+        return abs(cell[name.replace("npe", "path_energy")] / ends[cell["task"]] - 1)
     return cell[name]
+
+
+def known(cells: Iterable[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    """Return the cells that have a figure: those of older versions lack the averaged ones."""
+    return [cell for cell in cells if name.replace("npe", "path_energy") in cell]
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
@@ -43,7 +51,10 @@ def summary(content: dict[str, Any]) -> list[dict[str, Any]]:
     for (task, library, method), cells in groups.items():
         row: dict[str, Any] = {"task": task, "library": library, "method": method}
         for name in SUMMED:
-            found = spread([figure(cell, name, content["ends"]) for cell in cells])
+            values = [figure(cell, name, content["ends"]) for cell in known(cells, name)]
+            if not values:
+                continue
+            found = spread(values)
             row[name] = {k: None if math.isnan(v) else round(v, 6) for k, v in found.items()}
         rows.append(row)
     return rows
@@ -53,9 +64,10 @@ def tables(
     content: dict[str, Any], tasks: Sequence[str], methods: Sequence[tuple[str, str]]
 ) -> str:
     """Return one table for each figure, then flowgen less torchcfm; mean and standard error."""
-    cells, ends = content["cells"], content["ends"]
+    ends = content["ends"]
     lines = []
     for name, title in FIGURES.items():
+        cells = known(content["cells"], name)
         lines += _head(title, tasks)
         for library, method in methods:
             rows = [
@@ -63,7 +75,7 @@ def tables(
                 for task in tasks
             ]
             lines += _row(f"{library}, {method}", rows)
-        if name == "w2":
+        if name.endswith("w2"):
             floors = [
                 list({c["seed"]: c["floor"] for c in cells if c["task"] == t}.values())
                 for t in tasks
@@ -71,7 +83,7 @@ def tables(
             lines += _row("two samples of the data", floors)
         lines.append("")
     theirs = [method for library, method in methods if library == "torchcfm"]
-    for name in ("w2", "w2_4", "npe"):
+    for name in (n for n in FIGURES if n != "energy_over_w2_generated"):
         lines += _head(f"{FIGURES[name]}, flowgen less torchcfm, seed by seed", tasks)
         for method in theirs:
             for ours in (m for library, m in methods if library == "flowgen"):
@@ -112,7 +124,7 @@ def _differences(
     of_seed = [
         {
             cell["seed"]: figure(cell, name, content["ends"])
-            for cell in content["cells"]
+            for cell in known(content["cells"], name)
             if _key(cell) == (task, library, method)
         }
         for library, method in (("flowgen", ours), ("torchcfm", theirs))
