@@ -270,7 +270,11 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--draws", type=int, default=24, help="of the distance of both ends")
     parser.add_argument("--jobs", type=int, default=1, help="processes of one thread each")
     parser.add_argument(
-        "--join", nargs="+", type=Path, default=[], help="take the cells of files and stop"
+        "--join",
+        nargs="+",
+        type=Path,
+        default=[],
+        help="take cells of files, the last of equal ones",
     )
     parser.add_argument("--table", action="store_true", help="print the tables and stop")
     parser.add_argument("--speed", action="store_true", help="measure steps a second, batch 256")

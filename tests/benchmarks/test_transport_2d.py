@@ -56,6 +56,14 @@ def test_a_run_that_was_stopped_goes_on_and_repeats_nothing(run, tmp_path):
     assert "torchcfm, ot" not in told
 
 
+def test_of_equal_cells_the_last_file_counts(run, tmp_path):
+    content, _ = run(*ONE, "--methods", "independent")
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(content | {"cells": [content["cells"][0] | {"w2": 7.0}]}))
+    joined, _ = run("--join", str(run.out), str(other), to=tmp_path / "b.json")
+    assert [cell["w2"] for cell in joined["cells"]] == [7.0]
+
+
 def test_cells_of_another_protocol_are_not_mixed(run):
     run(*ONE, "--methods", "independent")
     with pytest.raises(SystemExit, match="was made with {'steps': 20}"):
@@ -110,7 +118,7 @@ def test_summary_is_of_seeds_and_differences_are_seed_by_seed(monkeypatch):
     cells = [
         {"task": "a", "library": library, "method": "ot", "seed": seed}
         | dict.fromkeys(names, value)
-        | {"path_energy": 2.0 * value}
+        | {"path_energy": 2.0 * value, "averaged_path_energy": value}
         for library, seed, value in (
             ("flowgen", 1, 1.0),
             ("flowgen", 2, 3.0),
@@ -123,6 +131,9 @@ def test_summary_is_of_seeds_and_differences_are_seed_by_seed(monkeypatch):
     row = functions["summary"](content)[0]
     assert row["w2"] == {"mean": 2.0, "sd": pytest.approx(2**0.5, abs=1e-6), "se": 1.0, "n": 2}
     assert row["npe"]["mean"] == 0.5  # energies 2 and 6 beside 4
+    for name in [name for name in names if name.startswith("averaged")]:
+        del cells[0][name.replace("npe", "path_energy")]  # as in a file of an older version
+    assert functions["summary"](content)[0]["averaged_w2"]["n"] == 1
     text = functions["tables"](content, ["a"], [("flowgen", "ot"), ("torchcfm", "ot")])
     assert "| flowgen, ot | 2.000 ± 1.000 |" in text
     assert "| ot | -1.500 ± 0.500 |" in text
