@@ -74,9 +74,10 @@ def optimal_permutation(
     a, b = _centred(x_1), _centred(x_0)
     # Autocast would compute the product in half precision and return a worse permutation.
     with torch.autocast(x_1.device.type, enabled=False):
-        cost = -a @ b.mT
+        cost = (a @ b.mT).neg_()
     matrix = cost.cpu()
-    if not bool(matrix.isfinite().all()):
+    # The sum, which is cheap, is finite only if all costs are.
+    if not bool(matrix.sum().isfinite()) and not bool(matrix.isfinite().all()):
         raise InputError(
             "x_0 and x_1 must be finite with finite squares, else no pair has a cost: "
             f"{int((~matrix.isfinite()).sum())} of {matrix.numel()} costs are not"
