@@ -23,8 +23,8 @@ CHOICES = [
     (group, file.stem)
     for group in ("time_sampler", "weighting", "distance", "coupling", "objective")
     for file in sorted((CONFIGS / group).glob("*.yaml"))
-    # These need a file fitted to the data (test_fit_coupling.py, test_fit_pairs.py), or another path
-    # and two networks (test_flow_and_score.py).
+    # These need a file fitted to the data (test_fit_coupling.py, test_fit_pairs.py), or a path with
+    # noise and two networks (test_flow_and_score.py).
     if file.stem not in ("semidiscrete", "stored", "flow_and_score")
 ]
 
