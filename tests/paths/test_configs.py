@@ -5,7 +5,8 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from flowgen.paths import AffinePath, Velocity, convert
+from flowgen.paths import Path as FlowPath
+from flowgen.paths import Velocity, convert
 from flowgen.paths.predictions import Prediction
 from kinetic_data import write_table
 
@@ -27,7 +28,7 @@ def test_every_path_builds_with_finite_coefficients(file, table):
     if OmegaConf.is_missing(config.schedule, "file"):
         config.schedule.file = str(table)
     path = instantiate(config)
-    assert isinstance(path, AffinePath)
+    assert isinstance(path, FlowPath)
     assert path.coefficients(torch.tensor(path.domain)).wronskian.isfinite().all()
 
 

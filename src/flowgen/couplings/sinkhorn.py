@@ -1,15 +1,13 @@
-"""Sinkhorn's algorithm for entropic transport, balanced or with a price for other marginals.
+"""Sinkhorn's algorithm for entropic transport.
 
 ``min_P <P, C> + epsilon KL(P | a b)`` with marginals ``a`` and ``b`` has the plan
 ``P_ij = a_i b_j exp((f_i + g_j - C_ij) / epsilon)``; a sweep sets
 
     ``f_i = -epsilon log sum_j b_j exp((g_j - C_ij) / epsilon)`` and likewise ``g``,
 
-after which the columns are exact. With the terms ``rho KL(P 1 | a) + rho KL(P^T 1 | b)`` instead of
-fixed marginals both updates are multiplied by ``rho / (rho + epsilon)`` (Chizat et al. 2018, arXiv
-1607.05816). The sums are taken by :mod:`flowgen.couplings.scaling`: as exact as in the log domain.
-``epsilon`` is lowered from the spread of the cost to its value, and the steps are lengthened
-(Thibault et al. 2021, arXiv 1711.01851): both only save sweeps.
+after which the columns are exact. The sums are taken by :mod:`flowgen.couplings.scaling`: as exact
+as in the log domain. ``epsilon`` is lowered from the spread of the cost to its value, and the steps
+are lengthened (Thibault et al. 2021, arXiv 1711.01851): both only save sweeps.
 """
 
 import math
@@ -91,12 +89,7 @@ class Sinkhorn:
 
     @torch.no_grad()
     def __call__(
-        self,
-        costs: PairCosts,
-        epsilon: float,
-        *,
-        start: Float[Tensor, " n"] | None = None,
-        penalty: float | None = None,
+        self, costs: PairCosts, epsilon: float, *, start: Float[Tensor, " n"] | None = None
     ) -> Plan:
         """Return the plan, converged or not: see :attr:`Plan.converged`.
 
@@ -104,46 +97,32 @@ class Sinkhorn:
             costs: Of all pairs.
             epsilon: Strength for the cost ``-x . y``, > 0.
             start: A guess of ``f``, ``(n,)``; then ``epsilon`` is not lowered to its value.
-            penalty: ``rho`` of unbalanced transport, in units of half a squared distance, > 0;
-                None for exact marginals. Then ``f`` and ``g`` still belong to ``-x . y``.
 
         Raises:
-            InputError: If ``epsilon`` or ``penalty`` is not > 0.
+            InputError: If ``epsilon`` is not > 0.
         """
-        for name, value in (("epsilon", epsilon), ("penalty", penalty)):
-            if value is not None and not value > 0:
-                raise InputError(f"{name} must be > 0, got {value}")
+        if not epsilon > 0:
+            raise InputError(f"epsilon must be > 0, got {epsilon}")
         costs = self._precise(costs, epsilon)
         f, g = torch.zeros_like(costs.a), torch.zeros_like(costs.b)
         sweeps = 0
         if start is None:
-            if penalty is not None:
-                f, g = -costs.row, -costs.column
             strength = costs.std
             while strength > epsilon and sweeps + _SWEEPS_OF_STAGE < self.max_sweeps:
-                f, g = self._stage(costs, strength, f, g, penalty)
+                f, g = self._stage(costs, strength, f, g)
                 sweeps += _SWEEPS_OF_STAGE
                 strength *= _STAGE
         else:
             f = start.to(f)
-            plain = _Updates(LogScaling(costs, epsilon, f, g), costs, f, g, epsilon, penalty)
-            g = epsilon * plain.columns(torch.zeros_like(f))
-        return self._solve(costs, epsilon, f, g, penalty, sweeps)
+            g = -epsilon * LogScaling(costs, epsilon, f, g).columns(torch.zeros_like(f))
+        return self._solve(costs, epsilon, f, g, sweeps)
 
-    def _solve(
-        self,
-        costs: PairCosts,
-        epsilon: float,
-        f: Tensor,
-        g: Tensor,
-        penalty: float | None,
-        sweeps: int,
-    ) -> Plan:
-        around = self._around(costs, epsilon, f, g, penalty)
+    def _solve(self, costs: PairCosts, epsilon: float, f: Tensor, g: Tensor, sweeps: int) -> Plan:
+        around = self._around(costs, epsilon, f, g)
         u, v = torch.zeros_like(f), torch.zeros_like(g)
         length, error, best = self.relaxation, math.inf, math.inf
         while True:
-            new = around.rows(v)
+            new = -around.rows(v)
             last = sweeps >= self.max_sweeps
             if last or sweeps % _CHECK_EVERY == 0:
                 error = self._error(costs, around, u, v, new)
@@ -152,59 +131,38 @@ class Sinkhorn:
                 length = self.relaxation if error <= 2 * best else 1.0
                 best = min(best, error)
                 if not around.exact(u, v):
-                    f, g = self._absorbed(costs, epsilon, f, g, penalty, u, v)
-                    around = self._around(costs, epsilon, f, g, penalty)
+                    f, g = _absorbed(costs, epsilon, f, g, u, v)
+                    around = self._around(costs, epsilon, f, g)
                     u, v = torch.zeros_like(f), torch.zeros_like(g)
-                    new = around.rows(v)
+                    new = -around.rows(v)
             u = u + length * (new - u)
-            v = v + length * (around.columns(u) - v)
+            v = v + length * (-around.columns(u) - v)
             sweeps += 1
         f, g = f + epsilon * u, g + epsilon * v
         return Plan(costs, f, g, epsilon, sweeps, error, error < self.tolerance)
 
-    def _error(
-        self, costs: PairCosts, around: "_Updates", u: Tensor, v: Tensor, new: Tensor
-    ) -> float:
+    def _error(self, costs: PairCosts, around: Scaling, u: Tensor, v: Tensor, new: Tensor) -> float:
         error = costs.a @ torch.expm1(u - new).abs()
         if self.relaxation > 1:
-            error = error + costs.b @ torch.expm1(v - around.columns(u)).abs()
+            error = error + costs.b @ torch.expm1(v + around.columns(u)).abs()
         return float(error)
 
     def _stage(
-        self, costs: PairCosts, epsilon: float, f: Tensor, g: Tensor, penalty: float | None
+        self, costs: PairCosts, epsilon: float, f: Tensor, g: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return potentials after a few sweeps at one epsilon."""
-        around = self._around(costs, epsilon, f, g, penalty)
+        around = self._around(costs, epsilon, f, g)
         u, v = torch.zeros_like(f), torch.zeros_like(g)
         for _ in range(_SWEEPS_OF_STAGE):
-            u = around.rows(v)
-            v = around.columns(u)
+            u = -around.rows(v)
+            v = -around.columns(u)
         if not around.exact(u, v):
-            return self._absorbed(costs, epsilon, f, g, penalty, u, v)
+            return _absorbed(costs, epsilon, f, g, u, v)
         return f + epsilon * u, g + epsilon * v
 
-    def _absorbed(
-        self,
-        costs: PairCosts,
-        epsilon: float,
-        f: Tensor,
-        g: Tensor,
-        penalty: float | None,
-        u: Tensor,
-        v: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """Return potentials with the scalings in them, and a sweep in the log domain."""
-        if bool(u.isfinite().all() & v.isfinite().all()):
-            f, g = f + epsilon * u, g + epsilon * v
-        around = _Updates(LogScaling(costs, epsilon, f, g), costs, f, g, epsilon, penalty)
-        u = around.rows(torch.zeros_like(g))
-        return f + epsilon * u, g + epsilon * around.columns(u)
-
-    def _around(
-        self, costs: PairCosts, epsilon: float, f: Tensor, g: Tensor, penalty: float | None
-    ) -> "_Updates":
+    def _around(self, costs: PairCosts, epsilon: float, f: Tensor, g: Tensor) -> Scaling:
         kind = StoredScaling if self.stored and costs.held else LogScaling
-        return _Updates(kind(costs, epsilon, f, g), costs, f, g, epsilon, penalty)
+        return kind(costs, epsilon, f, g)
 
     def _precise(self, costs: PairCosts, epsilon: float) -> PairCosts:
         n, m = costs.shape
@@ -212,33 +170,12 @@ class Sinkhorn:
         return costs.double() if fine or self.tolerance < 1e-5 or n * m <= _SMALL else costs
 
 
-class _Updates:
-    """The two halves of a sweep around two potentials."""
-
-    def __init__(
-        self,
-        scaling: Scaling,
-        costs: PairCosts,
-        f: Tensor,
-        g: Tensor,
-        epsilon: float,
-        penalty: float | None,
-    ) -> None:
-        self.scaling = scaling
-        self.share = 1.0
-        self.f, self.g = torch.zeros_like(f), torch.zeros_like(g)
-        if penalty is not None:
-            self.share = penalty / (penalty + epsilon)
-            # Unbalanced transport sees the whole |x - y|^2 / 2, so potentials count from row and
-            # column.
-            self.f = (self.share - 1) * (f + costs.row) / epsilon
-            self.g = (self.share - 1) * (g + costs.column) / epsilon
-
-    def rows(self, v: Tensor) -> Tensor:
-        return self.f - self.share * self.scaling.rows(v)
-
-    def columns(self, u: Tensor) -> Tensor:
-        return self.g - self.share * self.scaling.columns(u)
-
-    def exact(self, u: Tensor, v: Tensor) -> bool:
-        return self.scaling.exact(u, v)
+def _absorbed(
+    costs: PairCosts, epsilon: float, f: Tensor, g: Tensor, u: Tensor, v: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return potentials with the scalings in them, and a sweep in the log domain."""
+    if bool(u.isfinite().all() & v.isfinite().all()):
+        f, g = f + epsilon * u, g + epsilon * v
+    around = LogScaling(costs, epsilon, f, g)
+    u = -around.rows(torch.zeros_like(g))
+    return f + epsilon * u, g - epsilon * around.columns(u)
