@@ -65,41 +65,43 @@ def tables(
 ) -> str:
     """Return one table for each figure, then flowgen less torchcfm; mean and standard error."""
     ends = content["ends"]
-    lines = []
+    parts = []
     for name, title in FIGURES.items():
         cells = known(content["cells"], name)
-        lines += _head(title, tasks)
+        rows = []
         for library, method in methods:
-            rows = [
+            columns = [
                 [figure(c, name, ends) for c in cells if _key(c) == (task, library, method)]
                 for task in tasks
             ]
-            lines += _row(f"{library}, {method}", rows)
+            rows += _row(f"{library}, {method}", columns)
         if name.endswith("w2"):
             floors = [
                 list({c["seed"]: c["floor"] for c in cells if c["task"] == t}.values())
                 for t in tasks
             ]
-            lines += _row("two samples of the data", floors)
-        lines.append("")
+            rows += _row("two samples of the data", floors)
+        parts.append(_table(title, tasks, rows))
     theirs = [method for library, method in methods if library == "torchcfm"]
     for name in (n for n in FIGURES if n != "energy_over_w2_generated"):
-        lines += _head(f"{FIGURES[name]}, flowgen less torchcfm, seed by seed", tasks)
+        rows = []
         for method in theirs:
             for ours in (m for library, m in methods if library == "flowgen"):
                 if ours.split(",")[0] == method:
-                    rows = [_differences(content, name, task, ours, method) for task in tasks]
-                    lines += _row(ours, rows, "+")
-        lines.append("")
-    return "\n".join(lines)
+                    columns = [_differences(content, name, task, ours, method) for task in tasks]
+                    rows += _row(ours, columns, "+")
+        parts.append(_table(f"{FIGURES[name]}, flowgen less torchcfm, seed by seed", tasks, rows))
+    return "\n".join(part for part in parts if part)
 
 
 def _key(cell: dict[str, Any]) -> tuple[str, str, str]:
     return cell["task"], cell["library"], cell["method"]
 
 
-def _head(title: str, tasks: Sequence[str]) -> list[str]:
-    return [f"**{title}**", "", f"| | {' | '.join(tasks)} |", "| --- " * (len(tasks) + 1) + "|"]
+def _table(title: str, tasks: Sequence[str], rows: Sequence[str]) -> str:
+    """Return the table; nothing without rows."""
+    head = [f"**{title}**", "", f"| | {' | '.join(tasks)} |", "| --- " * (len(tasks) + 1) + "|"]
+    return "\n".join([*head, *rows, ""]) if rows else ""
 
 
 def _row(name: str, columns: Sequence[Sequence[float]], sign: str = "") -> list[str]:

@@ -54,6 +54,7 @@ def test_a_run_that_was_stopped_goes_on_and_repeats_nothing(run, tmp_path):
     _, told = run("--table")
     assert "| flowgen, sb | - | - |" in told
     assert "torchcfm, ot" not in told
+    assert "less torchcfm" not in told
 
 
 def test_of_equal_cells_the_last_file_counts(run, tmp_path):
