@@ -95,6 +95,7 @@ STOCHASTIC = {
     for name, stepper in STEPPERS.items()
     if getattr(stepper, "stochastic", False) and name != LEARNED
 }
+AFFINE = {name for name, stepper in STEPPERS.items() if hasattr(stepper, "needs_affine_path")}
 LATENT = {"schroedinger_bridge", "stochastic_interpolant"}
 """Paths with noise of their own."""
 
@@ -145,8 +146,8 @@ REFUSED = {
         ),
         "loss_space=velocity",
     ),
-    "a score from the velocity of a path with latent noise": (
-        lambda p: p.get("path") in LATENT and p.get("sampler") in STOCHASTIC,
+    "methods for affine paths on a path with latent noise": (
+        lambda p: p.get("path") in LATENT and p.get("sampler") in AFFINE,
         "wrong for a path with noise of its own",
     ),
     "a learnt score that was not learnt": (

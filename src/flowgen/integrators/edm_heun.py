@@ -22,6 +22,7 @@ class EDMHeun:
     """Order 2 with two evaluations a step, one in a step to ``sigma = 0``, which is Euler's."""
 
     order = 2
+    needs_affine_path = True
 
     def __init__(self) -> None:
         self._points: Points | None = None

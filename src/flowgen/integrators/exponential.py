@@ -79,6 +79,7 @@ class ExponentialMultistep:
     """
 
     order: int
+    needs_affine_path = True
     degree: int
     averaged: bool = False
 

@@ -28,7 +28,8 @@ Time = float | Float[Tensor, ""]
 class Stepper(Protocol):
     """Carries a state over one step of an ODE or an SDE.
 
-    One that draws random numbers says ``stochastic = True``.
+    One that draws random numbers says ``stochastic = True``; one that works with the coefficients
+    of an affine path says ``needs_affine_path = True``, and finds it at the field.
 
     Attributes:
         order: Global order of accuracy: the error is ``O(h^order)`` on smooth fields; of moments

@@ -27,6 +27,7 @@ class StochasticStepper(ABC):
 
     order: int = 1
     stochastic = True
+    needs_affine_path = True
 
     def __init__(self) -> None:
         self._leg: Leg | None = None

@@ -24,7 +24,7 @@ KEY = "score_valid"
 def check_sampler(
     sampler: Sampler, source: Source, about: Mapping[str, Any], field: object
 ) -> None:
-    """Raise if ``sampler`` is stochastic and the score is not known.
+    """Raise if ``sampler`` is stochastic and the score is not known, or the path is not for it.
 
     Args:
         sampler: Any sampler.
@@ -36,10 +36,17 @@ def check_sampler(
     Raises:
         InputError: Saying why, and what works.
     """
-    if not sampler.stochastic:
-        return
     name = type(sampler.stepper).__name__
     instead = "use an ODE sampler such as sampler=heun"
+    own_noise = isinstance(getattr(field, "path", None), StochasticInterpolant)
+    if own_noise and getattr(sampler.stepper, "needs_affine_path", False):
+        raise InputError(
+            f"{name} works with the coefficients of an affine path, which is wrong for a path with "
+            f"noise of its own: {instead}, or sampler=interpolant_sde after "
+            "objective=flow_and_score"
+        )
+    if not sampler.stochastic:
+        return
     if getattr(sampler.stepper, "learned_score", False):
         if not isinstance(field, ScoreField):
             raise InputError(
@@ -47,11 +54,6 @@ def check_sampler(
                 f"not: {instead}, or train with objective=flow_and_score"
             )
         return
-    if isinstance(getattr(field, "path", None), StochasticInterpolant):
-        raise InputError(
-            f"{name} takes the score from the velocity, which is wrong for a path with noise of "
-            f"its own: {instead}, or sampler=interpolant_sde after objective=flow_and_score"
-        )
     if not (isinstance(source, Gaussian) and source.std == 1):
         raise InputError(
             f"{name} needs a standard Gaussian source, this model starts from "
