@@ -78,12 +78,14 @@ class Coefficients:
 class PathPoint:
     """A point of a path: state ``x_t (b, *d)``, pair velocity ``v_t (b, *d)``, time ``t (b,)``.
 
-    A path with noise of its own also gives that: ``noise (b, *d)``, standard normal.
+    With it come the coefficients of the path at ``t`` and, of a path with noise of its own, that
+    noise: ``noise (b, *d)``, standard normal.
     """
 
     x_t: Float[Tensor, "b *d"]
     v_t: Float[Tensor, "b *d"]
     t: Float[Tensor, " b"]
+    coefficients: Coefficients
     noise: Float[Tensor, "b *d"] | None = None
 
 

@@ -95,7 +95,7 @@ class FlowAndScore(nn.Module):
         t = times_for(self.path, model, self.time_sampler, pair, generator)
         point = self.path.sample(pair, t, generator=generator)
         assert point.noise is not None
-        velocity = self.weighting(t, self.path.coefficients(t)) * self.distance(
+        velocity = self.weighting(t, point.coefficients) * self.distance(
             model(point.x_t, t, pair.cond) - point.v_t
         )
         score = self._squared(model.latent_noise(point.x_t, t, pair.cond) - point.noise)

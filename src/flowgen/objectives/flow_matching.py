@@ -81,7 +81,7 @@ class FlowMatching(nn.Module):
         del step
         t = times_for(self.path, model, self.time_sampler, pair, generator)
         point = self.path.sample(pair, t, generator=generator)
-        coefficients = self.path.coefficients(t)
+        coefficients = point.coefficients
         velocity = model(point.x_t, t, pair.cond)
         if self.prediction == Velocity():
             difference = velocity - point.v_t

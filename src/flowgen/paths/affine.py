@@ -26,7 +26,8 @@ class AffinePath(Path):
             generator: For paths with noise of their own; an affine path draws none.
 
         Returns:
-            ``x_t`` and ``v_t`` in the dtype of the pair (computed in the wider of both), and ``t``.
+            ``x_t`` and ``v_t`` in the dtype of the pair (computed in the wider of both), ``t`` and
+            the coefficients there.
 
         Raises:
             InputError: If ``t`` has the wrong dtype.
@@ -37,4 +38,4 @@ class AffinePath(Path):
         x_0, x_1 = pair.x_0, pair.x_1
         x_t = expand(c.alpha, x_1) * x_1 + expand(c.sigma, x_0) * x_0
         v_t = expand(c.d_alpha, x_1) * x_1 + expand(c.d_sigma, x_0) * x_0
-        return PathPoint(x_t.to(x_1.dtype), v_t.to(x_1.dtype), t)
+        return PathPoint(x_t.to(x_1.dtype), v_t.to(x_1.dtype), t, c)

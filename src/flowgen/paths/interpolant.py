@@ -61,7 +61,8 @@ class StochasticInterpolant(Path):
             generator: Draws the latent noise.
 
         Returns:
-            ``x_t``, ``v_t`` and the noise ``z``, each in the dtype of the pair, and ``t``.
+            ``x_t``, ``v_t`` and the noise ``z``, each in the dtype of the pair, ``t`` and the
+            coefficients there.
 
         Raises:
             InputError: If ``t`` has the wrong dtype.
@@ -73,4 +74,4 @@ class StochasticInterpolant(Path):
         z = torch.randn(x_1.shape, generator=generator, device=x_1.device, dtype=x_1.dtype)
         x_t = expand(c.alpha, x_1) * x_1 + expand(c.sigma, x_0) * x_0 + expand(gamma, z) * z
         v_t = expand(c.d_alpha, x_1) * x_1 + expand(c.d_sigma, x_0) * x_0 + expand(d_gamma, z) * z
-        return PathPoint(x_t.to(x_1.dtype), v_t.to(x_1.dtype), t, z)
+        return PathPoint(x_t.to(x_1.dtype), v_t.to(x_1.dtype), t, c, z)
