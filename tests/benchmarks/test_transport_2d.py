@@ -148,3 +148,15 @@ def test_pairs_of_a_task_are_those_of_the_benchmark(methods, generator):
     assert x.mean(dim=0).tolist() == pytest.approx([0.0, 0.0], abs=0.2)
     y = data.sample(20_000, generator=generator)
     assert float(y.square().sum(dim=1).mean()) == pytest.approx(12**2 + 2 * 1.5**2, rel=0.01)
+
+
+@pytest.mark.slow
+def test_optimal_pairs_need_few_steps_and_independent_ones_do_not(run):
+    """What a flow after optimal pairs is for: it is straight, so four steps are nearly enough."""
+    settings = ["--steps", "3000", "--batch", "128", "--points", "500", "--draws", "4"]
+    chosen = ["--tasks", "8 gaussians -> moons", "--libraries", "flowgen", "--seeds", "42"]
+    content, _ = run("--methods", "independent", "ot", *chosen, settings=settings)
+    found = {cell["method"]: cell for cell in content["cells"]}
+    assert found["ot"]["averaged_w2_4"] <= 1.15 * found["ot"]["averaged_w2"]
+    assert found["ot"]["averaged_npe"] < 0.1
+    assert found["independent"]["averaged_w2_4"] >= 1.8 * found["independent"]["averaged_w2"]
