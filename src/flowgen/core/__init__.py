@@ -6,6 +6,7 @@ from flowgen.core.memory import in_chunks, is_out_of_memory
 from flowgen.core.protocols import (
     Coupling,
     DataCoupling,
+    FlowMap,
     NoiseField,
     Objective,
     ScoreField,
@@ -24,6 +25,7 @@ __all__ = [
     "Condition",
     "Coupling",
     "DataCoupling",
+    "FlowMap",
     "InputError",
     "Loss",
     "Objective",

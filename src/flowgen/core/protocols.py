@@ -40,6 +40,24 @@ class NoiseField(VelocityField, Protocol):
 
 
 @runtime_checkable
+class FlowMap(Protocol):
+    """Knows where the flow leads: ``X(x, s, t) = x + (t - s) u(x, s, t)``.
+
+    Attributes:
+        edges: None if any end time may be asked for; else the rising times from 0 to 1 that the map
+            leads to: the end of a state's segment is the next of them after its time.
+    """
+
+    edges: tuple[float, ...] | None
+
+    def mean_velocity(
+        self, x: Tensor, s: Tensor, t: Tensor, cond: Condition | None = None
+    ) -> Tensor:
+        """Return ``u (b, *d)``: from states ``x (b, *d)`` at times ``s`` to times ``t (b,)``."""
+        ...
+
+
+@runtime_checkable
 class Coupling(Protocol):
     """Decides which source sample belongs to which data sample, or what a pair weighs.
 

@@ -4,6 +4,13 @@ from flowgen.models.attention import Attention, attend, math_attention
 from flowgen.models.conditioning import ConditionEmbedding, LabelConditioner, LabelEmbedding
 from flowgen.models.dit import DiT
 from flowgen.models.field import PredictionField
+from flowgen.models.flow_map import (
+    FlowMapField,
+    SegmentField,
+    check_edges,
+    last_edge,
+    next_edge,
+)
 from flowgen.models.guidance import (
     Autoguidance,
     AutoGuided,
@@ -33,6 +40,7 @@ __all__ = [
     "ConditionEmbedding",
     "DiT",
     "Extrapolate",
+    "FlowMapField",
     "Guidance",
     "Guided",
     "LabelConditioner",
@@ -43,9 +51,13 @@ __all__ = [
     "Projected",
     "Rescaled",
     "RotaryPositions",
+    "SegmentField",
     "TimeEmbedding",
     "UNet",
     "ZeroInit",
     "attend",
+    "check_edges",
+    "last_edge",
     "math_attention",
+    "next_edge",
 ]

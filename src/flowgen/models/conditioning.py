@@ -9,6 +9,7 @@ the sum of the embeddings of the time and of every condition: a new condition is
 
 import difflib
 from collections.abc import Iterable, Sequence
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -55,16 +56,31 @@ class LabelEmbedding(nn.Module):
 class ConditionEmbedding(nn.Module):
     """The vector ``c = time(t) + label(cond["label"])`` that modulates every block of a network.
 
+    A flow map also knows how far it leads: ``cond["interval"]``, a number for each row. Its
+    embedding starts at zero, so that a velocity's weights give a map that leads along the velocity.
+
     Args:
         num_classes: Number of labels, or None for an unconditional network.
         width: Size of ``c``.
+        interval: Whether the length of a jump is a condition.
     """
 
-    def __init__(self, num_classes: int | None, width: int) -> None:
+    def __init__(self, num_classes: int | None, width: int, *, interval: bool = False) -> None:
         super().__init__()
         self.time = TimeEmbedding(width)
-        embeddings = {} if num_classes is None else {"label": LabelEmbedding(num_classes, width)}
-        self.embeddings = nn.ModuleDict(embeddings)
+        self.embeddings = nn.ModuleDict()
+        if num_classes is not None:
+            self.embeddings["label"] = LabelEmbedding(num_classes, width)
+        if interval:
+            self.embeddings["interval"] = TimeEmbedding(width)
+        self.zero_interval()
+
+    def zero_interval(self) -> None:
+        """Let the length of a jump change nothing, as at the beginning of a distillation."""
+        if "interval" in self.embeddings:
+            last = cast("TimeEmbedding", self.embeddings["interval"]).out
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
 
     def forward(self, t: Float[Tensor, " b"], cond: Condition | None) -> Float[Tensor, "#b width"]:
         """Return ``c`` of shape ``(b, width)``, or ``(1, width)`` where it is one for all rows.

@@ -75,6 +75,7 @@ class DiT(nn.Module):
         positions: Builds the positions from ``(grid, width, heads)``: ``RotaryPositions``,
             ``LearnedPositions``, or a partial of one.
         dropout: Fraction of features dropped from each branch while training, in ``[0, 1)``.
+        interval: Whether it is told the length of a jump, as the network of a flow map is.
 
     Raises:
         InputError: If an argument leaves its range or ``patch`` does not divide the image.
@@ -94,6 +95,7 @@ class DiT(nn.Module):
         mlp_ratio: float = 4.0,
         positions: Callable[[tuple[int, int], int, int], Positions] = RotaryPositions,
         dropout: float = 0.0,
+        interval: bool = False,
     ) -> None:
         super().__init__()
         self.shape = sample_shape(shape, num_axes=3)
@@ -106,7 +108,7 @@ class DiT(nn.Module):
             raise InputError(f"mlp_ratio must be finite and above 0, got {mlp_ratio}")
         self.patch, self.width, self.depth = patch, width, depth
         self.grid = (height // patch, image_width // patch)
-        self.condition = ConditionEmbedding(num_classes, width)
+        self.condition = ConditionEmbedding(num_classes, width, interval=interval)
         self.modulation = nn.Linear(width, (6 * depth + 2) * width)
         self.embed = nn.Linear(channels * patch**2, width)
         self.blocks = nn.ModuleList(
@@ -124,6 +126,7 @@ class DiT(nn.Module):
                 nn.init.zeros_(module.bias)
         for zero in (self.modulation, self.out):
             nn.init.zeros_(zero.weight)
+        self.condition.zero_interval()
 
     def forward(self, x: Tensor, t: Tensor, cond: Condition | None = None) -> Tensor:
         """Return the network output, shape ``(b, c, h, w)``.

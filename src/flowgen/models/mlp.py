@@ -24,6 +24,7 @@ class MLP(nn.Module):
         width: Features of each layer, at least 1.
         depth: Number of hidden layers, at least 1.
         activation: Applied to each layer, without parameters; SiLU if None.
+        interval: Whether it is told the length of a jump, as the network of a flow map is.
 
     Raises:
         InputError: If an argument is not positive or the activation has parameters.
@@ -37,6 +38,7 @@ class MLP(nn.Module):
         width: int = 128,
         depth: int = 3,
         activation: nn.Module | None = None,
+        interval: bool = False,
     ) -> None:
         super().__init__()
         self.shape = sample_shape(shape)
@@ -45,7 +47,7 @@ class MLP(nn.Module):
         if any(True for _ in self.activation.parameters()):
             raise InputError("activation must have no parameters: all layers share it")
         size = math.prod(self.shape)
-        self.condition = ConditionEmbedding(num_classes, width)
+        self.condition = ConditionEmbedding(num_classes, width, interval=interval)
         self.modulation = nn.Linear(width, 2 * depth * width)
         self.embed = nn.Linear(size, width)
         self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))

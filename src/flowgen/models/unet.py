@@ -115,6 +115,7 @@ class UNet(nn.Module):
         attention_levels: Levels with self-attention, 0 is the full image, -1 the smallest.
         heads: Attention heads; must divide the channels of those levels.
         dropout: Fraction of features dropped in each block while training, in ``[0, 1)``.
+        interval: Whether it is told the length of a jump, as the network of a flow map is.
 
     Raises:
         InputError: If an argument leaves its range, or the smallest level would have one pixel.
@@ -133,6 +134,7 @@ class UNet(nn.Module):
         attention_levels: Sequence[int] = (-1,),
         heads: int = 4,
         dropout: float = 0.0,
+        interval: bool = False,
     ) -> None:
         super().__init__()
         self.shape = sample_shape(shape, num_axes=3)
@@ -160,7 +162,7 @@ class UNet(nn.Module):
             )
 
         widths = [width * multiplier for multiplier in multipliers]
-        self.condition = ConditionEmbedding(num_classes, condition_width)
+        self.condition = ConditionEmbedding(num_classes, condition_width, interval=interval)
         self.embed = nn.Conv2d(self.shape[0], width, 3, padding=1)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         channels, skips = width, [(width, 0)]

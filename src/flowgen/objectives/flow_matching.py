@@ -106,6 +106,17 @@ def times_for(
     Raises:
         InputError: If path and model share no time.
     """
+    low, high = common_domain(path, model)
+    t = time_sampler(len(pair), generator=generator, device=pair.x_1.device)
+    return t.to(torch.promote_types(t.dtype, pair.x_1.dtype)).clamp(low, high)
+
+
+def common_domain(path: Path, model: VelocityField) -> tuple[float, float]:
+    """Return the closed range of times that both path and model know.
+
+    Raises:
+        InputError: If there is none.
+    """
     (low, high), (model_low, model_high) = path.domain, domain_of(model)
     low, high = max(low, model_low), min(high, model_high)
     if not low < high:
@@ -113,5 +124,4 @@ def times_for(
             f"path and model share no time: the path knows {path.domain}, the model "
             f"{(model_low, model_high)}"
         )
-    t = time_sampler(len(pair), generator=generator, device=pair.x_1.device)
-    return t.to(torch.promote_types(t.dtype, pair.x_1.dtype)).clamp(low, high)
+    return low, high

@@ -1,0 +1,52 @@
+"""Few-step generation: flow maps learnt from a teacher or from data.
+
+All methods stand on four identities of the flow map ``X(x, s, t) = x + (t - s) u(x, s, t)``: the
+Eulerian, the Lagrangian, the semigroup and the matching of distributions. A method is a setting of
+one of them; each is one file in ``configs/distill``.
+"""
+
+from flowgen.distill.derivative import Derivative, Difference, Exact
+from flowgen.distill.eulerian import Eulerian, residual
+from flowgen.distill.frozen import Frozen
+from flowgen.distill.intervals import Intervals, IntervalSampler, ToEdge, TwoTimes
+from flowgen.distill.lagrangian import Lagrangian
+from flowgen.distill.students import draw_intervals, flow_map
+from flowgen.distill.tangents import Normalised, NormalisedDerivative, Plain, Ramp, Tangent
+from flowgen.distill.together import Part, Together
+from flowgen.distill.uncertainty import Uncertainty
+from flowgen.distill.velocities import (
+    OfData,
+    OfDataGuided,
+    OfStudent,
+    OfTeacher,
+    VelocitySource,
+)
+
+__all__ = [
+    "Derivative",
+    "Difference",
+    "Eulerian",
+    "Exact",
+    "Frozen",
+    "IntervalSampler",
+    "Intervals",
+    "Lagrangian",
+    "Normalised",
+    "NormalisedDerivative",
+    "OfData",
+    "OfDataGuided",
+    "OfStudent",
+    "OfTeacher",
+    "Part",
+    "Plain",
+    "Ramp",
+    "Tangent",
+    "ToEdge",
+    "Together",
+    "TwoTimes",
+    "Uncertainty",
+    "VelocitySource",
+    "draw_intervals",
+    "flow_map",
+    "residual",
+]

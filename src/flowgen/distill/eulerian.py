@@ -1,0 +1,182 @@
+"""The Eulerian identity: moving the start of a jump along the flow leaves its end where it is.
+
+``d_s X(x, s, t) + grad_x X v = 0``, that is ``u = v + (t - s) D_v u`` with ``D_v u = d_s u +
+(grad_x u) v``. The right side, without gradient, is the target of the left. With the end fixed at
+the data and a teacher's velocity this is velocity matching (MDT-dist) and continuous consistency
+distillation; with random ends MeanFlow (from data) and align-your-flow (from a teacher).
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from flowgen.core import Condition, FlowMap, InputError, Loss, Pair, VelocityField, mean_over_dims
+from flowgen.distill.derivative import Derivative, Exact
+from flowgen.distill.intervals import Intervals, IntervalSampler
+from flowgen.distill.students import draw_intervals, drops, flow_map, rows, same_masks
+from flowgen.distill.tangents import Plain, Tangent, norms
+from flowgen.distill.uncertainty import Uncertainty
+from flowgen.distill.velocities import VelocitySource
+from flowgen.objectives import Constant, Distance, Squared, Weighting
+from flowgen.paths import Path
+
+
+class Eulerian(nn.Module):
+    """The objective ``w(s) distance(u - stopgrad(u + g))`` with the push ``g`` of a tangent.
+
+    Args:
+        path: From the source to the data.
+        intervals: From when to when.
+        velocity: The velocity ``v``: of the data, or a teacher's.
+        along: The field that the derivative goes along; ``velocity`` if None. The student's own
+            makes improved MeanFlow.
+        derivative: Exact if None.
+        tangent: Makes the push of mismatch and derivative; plain if None.
+        weighting: Factor at the start of each interval; 1 if None.
+        distance: Squared, mean over dimensions, if None.
+        uncertainty: Learns a weight of each interval; none if None.
+        diagonal: Factor, at least 0, of a flow-matching loss of ``u(x, s, s)`` at the same points.
+
+    Raises:
+        InputError: If ``diagonal`` is negative, or derivatives by differences could leave segments.
+
+    Source: Geng et al. 2025, arXiv 2505.13447, eqs. 6 and 10; Zhou et al. 2025, arXiv 2509.04406,
+        eq. 11; Lu and Song 2024, arXiv 2410.11081, eq. 8; Sabour et al. 2025, arXiv 2506.14603.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        intervals: IntervalSampler,
+        velocity: VelocitySource,
+        *,
+        along: VelocitySource | None = None,
+        derivative: Derivative | None = None,
+        tangent: Tangent | None = None,
+        weighting: Weighting | None = None,
+        distance: Distance | None = None,
+        uncertainty: Uncertainty | None = None,
+        diagonal: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if not diagonal >= 0:
+            raise InputError(f"diagonal must be >= 0, got {diagonal}")
+        self.path = path
+        self.intervals = intervals
+        self.velocity = velocity
+        self.along = along
+        self.derivative: Derivative = Exact() if derivative is None else derivative
+        self.tangent: Tangent = Plain() if tangent is None else tangent
+        self.weighting: Weighting = Constant() if weighting is None else weighting
+        self.distance: Distance = Squared() if distance is None else distance
+        self.uncertainty = uncertainty
+        self.diagonal = float(diagonal)
+        if self.derivative.reach > getattr(intervals, "margin", self.derivative.reach):
+            raise InputError(
+                f"a derivative by differences of {self.derivative.reach:g} reaches beyond the end "
+                f"of a segment: give the intervals a margin of {self.derivative.reach:g} or more"
+            )
+
+    def forward(
+        self,
+        model: VelocityField,
+        pair: Pair,
+        *,
+        step: int = 0,
+        generator: torch.Generator | None = None,
+    ) -> Loss:
+        """Return the loss of each pair on one random interval.
+
+        Args:
+            model: A flow map.
+            pair: Coupled source and data in the model's space, each ``(b, *d)``.
+            step: Optimiser steps taken before.
+            generator: Draws intervals, and the noise of a path that has some.
+
+        Returns:
+            The loss ``(b,)`` with the starts of the intervals as its times, and the terms
+            ``residual`` (mean square of ``v - u + (t - s) D u``), ``tangent`` (norm of the push)
+            and ``derivative`` (norm of ``D u``).
+
+        Raises:
+            InputError: If the model is no flow map, or intervals and model do not fit.
+        """
+        student = flow_map(model)
+        found = draw_intervals(self.intervals, self.path, model, pair, generator)
+        point = self.path.sample(pair, found.s, generator=generator)
+        v = self.velocity(student, point, pair.cond)
+        w = v if self.along is None else self.along(student, point, pair.cond)
+        here = residual(student, point.x_t, found, v, w, self.derivative, pair.cond)
+        length = found.t - found.s
+        push = self.tangent(v - here.u.detach(), here.derivative, length, step)
+        # Numerically minus the push; its gradient is that of u times the derivative of distance.
+        value = self.distance(here.u - (here.u.detach() + push))
+        value = self.weighting(found.s, point.coefficients) * value
+        if self.uncertainty is not None:
+            value = self.uncertainty(value, found.s, found.t)
+        terms = {
+            "residual": mean_over_dims(here.value.square()),
+            "tangent": norms(push),
+            "derivative": norms(here.derivative)[: found.apart],
+        }
+        if self.diagonal:
+            own = student.mean_velocity(point.x_t, found.s, found.s, pair.cond)
+            terms["diagonal"] = self.distance(own - v)
+            value = value + self.diagonal * terms["diagonal"]
+        return Loss(value, pair, found.s, terms)
+
+
+class Residual(NamedTuple):
+    """How far a flow map is from the identity at a batch of intervals, each ``(b, *d)``."""
+
+    u: Tensor
+    """The mean velocity, with its graph."""
+
+    derivative: Tensor
+    """``D_w u``, without graph; 0 where an interval has no length."""
+
+    value: Tensor
+    """``v - u + (t - s) D_w u``, without graph."""
+
+
+def residual(
+    student: FlowMap,
+    x: Tensor,
+    intervals: Intervals,
+    v: Tensor,
+    w: Tensor,
+    derivative: Derivative,
+    cond: Condition | None,
+) -> Residual:
+    """Return mean velocities, their derivatives along ``w`` and what is missing to the identity.
+
+    Both passes of the network drop the same features.
+
+    Args:
+        student: The flow map.
+        x: States ``(b, *d)`` at the starts of the intervals.
+        intervals: Those that have a length come first.
+        v: Velocities ``(b, *d)``.
+        w: The field that the derivative goes along, ``(b, *d)``.
+        derivative: How to differentiate.
+        cond: Conditions of the rows.
+    """
+    s, t, k = intervals.s, intervals.t, intervals.apart
+    few = rows(cond, k)
+
+    def mean_velocity(x: Tensor, s: Tensor) -> Tensor:
+        return student.mean_velocity(x, s, t[:k], few)
+
+    change = torch.zeros_like(x)
+    if k:
+        with same_masks(x):
+            change[:k] = derivative(mean_velocity, x[:k], s[:k], w[:k]).to(x.dtype)
+    if 0 < k < len(x) and drops(student):
+        rest = None if cond is None else {name: value[k:] for name, value in cond.items()}
+        first = mean_velocity(x[:k], s[:k])
+        u = torch.cat([first, student.mean_velocity(x[k:], s[k:], t[k:], rest)])
+    else:
+        u = student.mean_velocity(x, s, t, cond)
+    length = (t - s).reshape(-1, *([1] * (x.ndim - 1)))
+    return Residual(u, change, v - u.detach() + length * change)

@@ -1,0 +1,82 @@
+"""What all objectives ask of a student and of a batch of intervals."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from flowgen.core import Condition, FlowMap, InputError, Pair, VelocityField
+from flowgen.distill.intervals import Intervals, IntervalSampler
+from flowgen.objectives.flow_matching import common_domain
+from flowgen.paths import Path
+
+
+def flow_map(model: VelocityField, *, anywhere: bool = False) -> FlowMap:
+    """Return the model as the flow map it is.
+
+    Args:
+        model: What is trained.
+        anywhere: Whether it must lead to any time.
+
+    Raises:
+        InputError: If it is a mere velocity, or leads to fixed times only.
+    """
+    if not isinstance(model, FlowMap):
+        raise InputError(
+            f"this objective trains a flow map, and {type(model).__name__} is a velocity alone: "
+            "choose the whole method by distill=<name>"
+        )
+    if anywhere and model.edges is not None:
+        raise InputError(
+            f"this objective trains a map that leads to any time, and {type(model).__name__} leads "
+            f"to {', '.join(f'{edge:g}' for edge in model.edges[1:])} alone"
+        )
+    return model
+
+
+def draw_intervals(
+    sampler: IntervalSampler,
+    path: Path,
+    model: VelocityField,
+    pair: Pair,
+    generator: torch.Generator | None,
+) -> Intervals:
+    """Return an interval for each pair, inside what path and model know, in the pairs' precision.
+
+    Raises:
+        InputError: If path and model share no time, or the segments are not the model's.
+    """
+    edges, own = getattr(sampler, "edges", None), getattr(model, "edges", None)
+    if own is not None and edges != own:
+        raise InputError(f"the student leads to the edges {own}, and is trained on {edges}")
+    low, high = common_domain(path, model)
+    found = sampler(len(pair), generator=generator, device=pair.x_1.device)
+    dtype = torch.promote_types(found.s.dtype, pair.x_1.dtype)
+    s, t = (time.to(dtype).clamp(low, high) for time in (found.s, found.t))
+    return Intervals(s, t, found.apart)
+
+
+def rows(cond: Condition | None, count: int) -> Condition | None:
+    """Return the conditions of the first ``count`` rows."""
+    return None if cond is None else {name: value[:count] for name, value in cond.items()}
+
+
+def drops(model: object) -> bool:
+    """Return whether a network draws dropout masks in the mode it is in."""
+    return isinstance(model, nn.Module) and any(
+        module.training and getattr(module, "p", 0.0) > 0
+        for module in model.modules()
+        if isinstance(module, nn.Dropout)
+    )
+
+
+@contextmanager
+def same_masks(x: Tensor) -> Iterator[None]:
+    """Draw dropout masks inside and draw the same ones again afterwards.
+
+    Two passes of one network are only compared fairly with the same features dropped (Song and
+    Dhariwal 2023, arXiv 2310.14189, section 3.2).
+    """
+    with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
+        yield

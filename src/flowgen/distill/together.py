@@ -1,0 +1,87 @@
+"""Several objectives on one batch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from flowgen.core import InputError, Loss, Objective, Pair, VelocityField
+
+
+@dataclass(frozen=True)
+class Part:
+    """One summand.
+
+    Args:
+        objective: What is minimised.
+        weight: Its factor, > 0.
+        start: Optimiser step from which on it counts, >= 0.
+
+    Raises:
+        InputError: If a number leaves its range.
+    """
+
+    objective: Objective
+    weight: float = 1.0
+    start: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        if not self.weight > 0:
+            raise InputError(f"weight must be > 0, got {self.weight}")
+        if self.start < 0:
+            raise InputError(f"start must be >= 0, got {self.start}")
+
+
+class Together(nn.Module):
+    """The weighted sum of objectives; each draws times of its own.
+
+    Args:
+        parts: By name, at least one that starts at once; the log has ``loss/<name>``.
+
+    Raises:
+        InputError: If no part starts at step 0.
+    """
+
+    def __init__(self, parts: Mapping[str, Part]) -> None:
+        super().__init__()
+        if all(part.start > 0 for part in parts.values()):
+            raise InputError("one part at least must start at step 0")
+        self.parts = dict(parts)
+        self.modules_of_parts = nn.ModuleDict(
+            {n: p.objective for n, p in parts.items() if isinstance(p.objective, nn.Module)}
+        )
+
+    def forward(
+        self,
+        model: VelocityField,
+        pair: Pair,
+        *,
+        step: int = 0,
+        generator: torch.Generator | None = None,
+    ) -> Loss:
+        """Return the sum of the losses of all parts that have started.
+
+        Args:
+            model: What is trained.
+            pair: Coupled source and data.
+            step: Optimiser steps taken before.
+            generator: Draws what the parts draw, in their order.
+
+        Returns:
+            The loss ``(b,)`` at the times of the first part, and the terms of all, with the name of
+            their part in front.
+        """
+        value, first, terms = None, None, {}
+        for name, part in self.parts.items():
+            if step < part.start:
+                continue
+            loss = part.objective(model, pair, step=step, generator=generator)
+            first = first or loss
+            value = part.weight * loss.value + (0.0 if value is None else value)
+            terms[name] = loss.value.detach()
+            terms |= {f"{name}_{term}": content for term, content in loss.terms.items()}
+        assert first is not None
+        assert value is not None
+        return Loss(value, pair, first.t, terms)

@@ -1,0 +1,246 @@
+"""The exact flow map is the zero of every Eulerian residual, and pushes lead to it."""
+
+import pytest
+import torch
+from flow_maps import ExactMap
+from oracles import GaussianOracle
+
+from flowgen.core import InputError
+from flowgen.distill import (
+    Difference,
+    Eulerian,
+    Exact,
+    Normalised,
+    NormalisedDerivative,
+    OfData,
+    OfStudent,
+    OfTeacher,
+    Plain,
+    Ramp,
+    ToEdge,
+    TwoTimes,
+    Uncertainty,
+)
+from flowgen.models import MLP, FlowMapField
+from flowgen.objectives import Adaptive
+from flowgen.paths import AffinePath, Linear, Velocity
+
+PATH = AffinePath(Linear())
+MEAN = torch.tensor([2.0, -1.0])
+COV = torch.tensor([[0.25, 0.1], [0.1, 0.5]])
+HALVES = (0.0, 0.5, 1.0)
+
+
+@pytest.fixture
+def oracle():
+    return GaussianOracle(MEAN, COV)
+
+
+@pytest.mark.parametrize("shape", [(2,), (1, 2, 1)])
+@pytest.mark.parametrize(
+    ("edges", "intervals"),
+    [
+        (None, TwoTimes(diagonal=0.25)),
+        ((0.0, 1.0), ToEdge()),
+        (HALVES, ToEdge(edges=HALVES)),
+    ],
+    ids=["anywhere", "to data", "to edges"],
+)
+def test_exact_map_of_a_teacher_has_no_residual(oracle, edges, intervals, shape, generator):
+    oracle = GaussianOracle(MEAN, COV, shape=shape)
+    objective = Eulerian(PATH, intervals, OfTeacher(oracle))
+    loss = objective(ExactMap(oracle, edges), oracle.sample(64, generator=generator))
+    assert float(loss.value.max()) < 1e-16
+    assert float(loss.terms["residual"].max()) < 1e-16
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_identity_holds_in_both_directions(oracle, backwards, generator):
+    class Directed:
+        def __call__(self, n, *, generator=None, device=None):
+            found = TwoTimes(diagonal=0)(n, generator=generator, device=device)
+            return type(found)(found.t, found.s, n) if backwards else found
+
+    loss = Eulerian(PATH, Directed(), OfTeacher(oracle))(
+        ExactMap(oracle), oracle.sample(64, generator=generator), generator=generator
+    )
+    assert float(loss.value.max()) < 1e-16
+
+
+def test_difference_quotient_is_of_first_order(oracle, generator):
+    pair = oracle.sample(256, generator=generator)
+    sizes = []
+    for h in (0.01, 0.001):
+        objective = Eulerian(PATH, ToEdge(margin=0.01), OfTeacher(oracle), derivative=Difference(h))
+        loss = objective(
+            ExactMap(oracle, (0.0, 1.0)), pair, generator=torch.Generator().manual_seed(1)
+        )
+        sizes.append(float(loss.terms["residual"].mean().sqrt()))
+    assert 8 < sizes[0] / sizes[1] < 12
+
+
+def test_gradient_passes_through_the_first_evaluation_alone(oracle, generator):
+    """``2 (u - target) du / d(parameter)`` with the target taken as a constant."""
+    pair = oracle.sample(128, generator=generator)
+    student = ExactMap(oracle, (0.0, 1.0), error=0.3)
+    draws = [torch.Generator().manual_seed(3) for _ in range(2)]
+    loss = Eulerian(PATH, ToEdge(), OfTeacher(oracle))(student, pair, generator=draws[0])
+    loss.total().backward()
+
+    s = ToEdge()(128, generator=draws[1]).s.double()
+    x = PATH.sample(pair, s).x_t
+    v = oracle(x, s)
+    end = torch.ones_like(s)
+    derivative = Exact()(lambda x, s: student.mean_velocity(x, s, end), x, s, v)
+    target = (v + (1 - s)[:, None] * derivative).detach()
+    other = ExactMap(oracle, (0.0, 1.0), error=0.3)
+    (other.mean_velocity(x, s, end) - target).square().mean().backward()
+    torch.testing.assert_close(student.error.grad, other.error.grad, rtol=1e-10, atol=0)
+
+
+def test_velocities_of_pairs_serve_as_well_as_the_marginal_one(oracle):
+    """The target is linear in the velocity: its mean over pairs at a state is the true one."""
+    n, state, time = 200_000, torch.tensor([0.4, 0.2]).double(), 0.5
+    generator = torch.Generator().manual_seed(2)
+    s, t = torch.full((n,), time).double(), torch.full((n,), 0.9).double()
+    mean_1, mean_0 = oracle.posterior_means(state[None], s[:1])
+    # Given the state, x_1 is normal with a covariance in closed form.
+    total = COV.double() * time**2 + torch.eye(2).double() * (1 - time) ** 2
+    gain = time * COV.double() @ torch.linalg.inv(total)
+    spread = COV.double() - gain @ (time * COV.double())
+    noise = torch.randn(n, 2, generator=generator, dtype=torch.float64)
+    x_1 = mean_1 + noise @ torch.linalg.cholesky(spread).T
+    x_0 = (state - time * x_1) / (1 - time)
+    v, x = x_1 - x_0, state.expand(n, 2)
+    student = ExactMap(oracle)
+    derivative = Exact()(lambda x, s: student.mean_velocity(x, s, t), x.contiguous(), s, v)
+    target = v + (t - s)[:, None] * derivative
+    truth = student.mean_velocity(state[None], s[:1], t[:1])[0].detach()
+    error = target.std(dim=0) / n**0.5
+    assert ((target.mean(dim=0) - truth).abs() < 4 * error).all()
+    assert (mean_0 - (state - time * mean_1) / (1 - time)).abs().max() < 1e-12
+
+
+def test_only_the_whole_push_may_be_shortened(oracle, generator):
+    """Shortening the derivative alone moves the zero away from the mean velocity."""
+    pair = oracle.sample(64, generator=generator)
+    for tangent, exact in ((Normalised(0.1), True), (NormalisedDerivative(0.1), False)):
+        objective = Eulerian(PATH, ToEdge(), OfTeacher(oracle), tangent=tangent)
+        loss = objective(ExactMap(oracle, (0.0, 1.0)), pair, generator=generator)
+        assert (float(loss.value.max()) < 1e-12) is exact
+
+
+def test_push_is_as_long_as_said(oracle, generator):
+    pair = oracle.sample(64, generator=generator)
+    objective = Eulerian(PATH, ToEdge(), OfTeacher(oracle), tangent=Normalised(0.1))
+    loss = objective(ExactMap(oracle, (0.0, 1.0), error=3.0), pair, generator=generator)
+    length = loss.terms["tangent"]
+    size = (2 * loss.terms["residual"]).sqrt()
+    torch.testing.assert_close(length, size / (size + 0.1))
+
+
+def test_ramp_begins_with_the_velocity():
+    """At step 0 of a ramp the derivative plays no part; later a share of it does."""
+    ramp = Plain(Ramp(10, end=0.5))
+    mismatch, derivative, length = torch.ones(2, 3), torch.full((2, 3), 4.0), torch.tensor([0.5, 1])
+    assert torch.equal(ramp(mismatch, derivative, length, 0), mismatch)
+    expected = mismatch + 0.5 * length[:, None] * derivative
+    assert torch.equal(ramp(mismatch, derivative, length, 10), expected)
+    assert torch.equal(ramp(mismatch, derivative, length, 99), expected)
+
+
+def test_improved_mean_flow_regresses_the_data_alone(oracle, generator):
+    """With the exact map ``V = v``, so the loss is the scatter of pair velocities around it."""
+    pair = oracle.sample(20_000, generator=generator)
+    objective = Eulerian(PATH, TwoTimes(diagonal=0.0), OfData(), along=OfStudent(), diagonal=1.0)
+    loss = objective(ExactMap(oracle), pair, generator=generator)
+    point = PATH.sample(pair, loss.t)
+    scatter = (point.v_t - oracle(point.x_t, loss.t)).square().mean(dim=1)
+    torch.testing.assert_close(loss.value, 2 * scatter)
+
+
+def test_derivatives_are_found_for_rows_with_a_length_alone(generator):
+    seen = []
+
+    class Spy(Exact):
+        def __call__(self, function, x, s, w):
+            seen.append(len(x))
+            return super().__call__(function, x, s, w)
+
+    oracle = GaussianOracle(MEAN, COV)
+    pair = oracle.sample(16, generator=generator)
+    for diagonal in (0.75, 1.0):
+        Eulerian(PATH, TwoTimes(diagonal=diagonal), OfData(), derivative=Spy())(
+            ExactMap(oracle), pair, generator=generator
+        )
+    assert seen == [4]
+
+
+def test_both_passes_drop_the_same_features(generator):
+    """With a step of 0 in time and state a difference quotient sees dropout alone."""
+
+    class Still(Difference):
+        def __call__(self, function, x, s, w):
+            seen.append(function(x, s))
+            return torch.zeros_like(x)
+
+    class Dropping(torch.nn.Module):
+        edges = None
+
+        def __init__(self):
+            super().__init__()
+            self.dropout = torch.nn.Dropout(0.5)
+
+        def forward(self, x, t, cond=None):
+            return self.dropout(x)
+
+        def mean_velocity(self, x, s, t, cond=None):
+            seen.append(self.dropout(x))
+            return seen[-1]
+
+    oracle = GaussianOracle(MEAN, COV)
+    for diagonal in (0.0, 0.5):
+        seen: list = []
+        objective = Eulerian(PATH, TwoTimes(diagonal=diagonal), OfData(), derivative=Still())
+        objective(Dropping(), oracle.sample(32, generator=generator), generator=generator)
+        assert torch.equal(seen[0], seen[2])
+
+
+def test_learnt_weights_settle_at_the_inverse_of_the_loss():
+    torch.manual_seed(0)
+    weigh = Uncertainty(16)
+    s = torch.rand(256, generator=torch.Generator().manual_seed(0))
+    loss = torch.where(s < 0.5, 4.0, 0.25)
+    assert torch.equal(weigh(loss, s, torch.ones_like(s)), loss)
+    optimizer = torch.optim.Adam(weigh.parameters(), lr=1e-2)
+    for _ in range(400):
+        optimizer.zero_grad()
+        weigh(loss, s, torch.ones_like(s)).mean().backward()
+        optimizer.step()
+    one = torch.ones(256)
+    weight = weigh(one, s, one) - weigh(torch.zeros(256), s, one)
+    assert float((weight[s < 0.4] * 4).mean()) == pytest.approx(1, abs=0.1)
+    assert float((weight[s > 0.6] / 4).mean()) == pytest.approx(1, abs=0.1)
+
+
+def test_refuses_what_is_no_flow_map_or_another_one(oracle, generator):
+    pair = oracle.sample(8, generator=generator)
+    with pytest.raises(InputError, match="velocity alone"):
+        Eulerian(PATH, ToEdge(), OfData())(oracle, pair)
+    with pytest.raises(InputError, match="leads to the edges"):
+        Eulerian(PATH, ToEdge(), OfData())(ExactMap(oracle, HALVES), pair)
+    with pytest.raises(InputError, match="margin"):
+        Eulerian(PATH, ToEdge(), OfData(), derivative=Difference(0.01))
+    with pytest.raises(InputError, match="diagonal"):
+        Eulerian(PATH, ToEdge(), OfData(), diagonal=-1.0)
+
+
+def test_network_of_a_flow_map_can_be_trained_so(generator):
+    """All parts fit: a perceptron, automatic conversion, the adaptive distance."""
+    oracle = GaussianOracle(MEAN, COV)
+    field = FlowMapField(MLP((2,), width=16, interval=True), PATH, Velocity())
+    pair = oracle.sample(32, generator=generator)
+    pair = type(pair)(pair.x_0.float(), pair.x_1.float())
+    objective = Eulerian(PATH, TwoTimes(), OfData(), distance=Adaptive())
+    objective(field, pair, generator=generator).total().backward()
+    assert all(p.grad is not None for p in field.parameters())
