@@ -1,11 +1,11 @@
 """Flow maps that are known: what every few-step method must end at."""
 
 import torch
-from oracles import GaussianOracle
 from torch import Tensor, nn
 
 from flowgen.core import Condition, expand
 from flowgen.models import next_edge
+from oracles import GaussianOracle
 
 
 class ExactMap(nn.Module):

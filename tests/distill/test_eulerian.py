@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-from flow_maps import ExactMap
-from oracles import GaussianOracle
 
+from flow_maps import ExactMap
 from flowgen.core import InputError
 from flowgen.distill import (
     Difference,
@@ -24,6 +23,7 @@ from flowgen.distill import (
 from flowgen.models import MLP, FlowMapField
 from flowgen.objectives import Adaptive
 from flowgen.paths import AffinePath, Linear, Velocity
+from oracles import GaussianOracle
 
 PATH = AffinePath(Linear())
 MEAN = torch.tensor([2.0, -1.0])

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from flow_maps import ExactMap
-from oracles import GaussianOracle
 
+from flow_maps import ExactMap
 from flowgen.core import InputError
 from flowgen.distill import Lagrangian, OfData, OfStudent, OfTeacher, TwoTimes
 from flowgen.paths import AffinePath, Linear
+from oracles import GaussianOracle
 
 PATH = AffinePath(Linear())
 MEAN = torch.tensor([2.0, -1.0])
