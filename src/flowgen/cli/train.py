@@ -44,6 +44,7 @@ def run(cfg: DictConfig) -> Path:
     from lightning.pytorch import seed_everything
     from lightning.pytorch.utilities import rank_zero_only
 
+    from flowgen.cli import student
     from flowgen.cli.assemble import (
         data_set,
         fill_facts,
@@ -56,14 +57,15 @@ def run(cfg: DictConfig) -> Path:
     )
     from flowgen.cli.compiling import compile_network
     from flowgen.cli.dry_run import dry_run
+    from flowgen.cli.few_steps import write_table
     from flowgen.cli.fit_coupling import training_set
     from flowgen.cli.resume import Start, automatic, config_of_run, resumed
     from flowgen.cli.session import session
     from flowgen.core import DataCoupling, InputError
-    from flowgen.training import Evaluate, Interruption, Resume
+    from flowgen.training import BesideTeacher, Evaluate, Interruption, Resume
 
     _quiet()
-    overrides = _overrides()
+    given = overrides()
     first = getattr(rank_zero_only, "rank", 0) == 0
     wanted = cfg.resume
     if wanted is not None and cfg.checkpoint is not None:
@@ -73,7 +75,7 @@ def run(cfg: DictConfig) -> Path:
         )
     fill_path(cfg)
     if wanted not in (None, AUTO):
-        cfg = config_of_run(cfg, overrides)
+        cfg = config_of_run(cfg, given)
     for key in NUMBERS:
         if OmegaConf.select(cfg, key) is None:
             raise InputError(f"{key} must be a number, got null")
@@ -85,6 +87,8 @@ def run(cfg: DictConfig) -> Path:
     with open_dict(cfg):
         cfg.name = cfg.name or data.name
     fill_facts(cfg, data)
+    if cfg.teacher is not None:
+        student.check_data(cfg)
     start = Start()
     if wanted == AUTO:
         fill_precision(cfg)
@@ -109,12 +113,18 @@ def run(cfg: DictConfig) -> Path:
     if isinstance(flow.coupling, DataCoupling):
         flow.coupling.use(*training_set(data, "cpu"))
     loader = _loader(cfg, data, trainer, flow)
+    rows = data.train.__getitems__(_rows_to_pair(cfg, data, trainer))
     if cfg.checkpoint is not None and wanted is None:
         fill_weights(flow, cfg.checkpoint)
+    elif cfg.teacher is not None and start.folder is None:
+        student.fill_weights(flow, cfg)
+        student.check_start(flow, cfg, rows)
     for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
         if isinstance(callback, Evaluate):
             callback.use(data, flow.pipeline)
-    flow.rehearse(data.train.__getitems__(_rows_to_pair(cfg, data, trainer)))
+        if isinstance(callback, BesideTeacher) and cfg.teacher is not None:
+            callback.use(student.guided_teacher_of(cfg))
+    flow.rehearse(rows)
     if cfg.compile:
         compile_network(flow.pipeline.field.network)
     added: list[Any] = [Interruption()]
@@ -129,7 +139,7 @@ def run(cfg: DictConfig) -> Path:
     cfg.resume = None  # of this command, not of the run
     trainer.loggers = loggers(cfg, _plain(cfg))
     clock = time.perf_counter()
-    with session(cfg, trainer, overrides, from_step=start.step):
+    with session(cfg, trainer, given, from_step=start.step):
         trainer.fit(flow, loader)
     if trainer.is_global_zero:
         say(
@@ -138,6 +148,8 @@ def run(cfg: DictConfig) -> Path:
             f"run folder: {cfg.run_dir}\n"
             f"next: flowgen sample checkpoint={cfg.run_dir}"
         )
+        if cfg.teacher is not None:
+            write_table(cfg, Path(cfg.run_dir))
     return Path(cfg.run_dir)
 
 
@@ -172,7 +184,7 @@ def run_folder(given: str | None, name: str, *, first: bool = True) -> Path:
     return candidate
 
 
-def _overrides() -> list[Any]:
+def overrides() -> list[Any]:
     """Return the overrides of this job, parsed; none where Hydra does not run."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.core.override_parser.overrides_parser import OverridesParser

@@ -83,6 +83,29 @@ _TRAIN = Verb(
     filled_in=("facts",),
 )
 
+_DISTILL = Verb(
+    name="distill",
+    summary="make a few-step student of a trained model",
+    description=(
+        "Make a student that samples in one or a few evaluations. It has model, path, source and "
+        "data from its teacher and starts as its copy; the method is a choice of distill. Checks "
+        "first that teacher and data agree, shows student beside teacher while it learns, and ends "
+        "with a table of quality by evaluations."
+    ),
+    command="flowgen distill teacher=runs/digits/<time> distill=velocity_matching",
+    overrides=(
+        Example("teacher=my_run", "run folder or checkpoint file of the teacher"),
+        Example("distill=velocity_matching", "the method"),
+        Example("guidance.scale=2", "distil the guided teacher: the student needs no guidance"),
+        Example("trainer.max_steps=2000", "number of optimiser steps"),
+        Example("optimizer.lr=3e-4", "peak learning rate"),
+        Example("table.num_samples=2000", "samples of each row of the last table; 0 = no table"),
+        Example("run_dir=my_student", "where to write, instead of runs/<teacher>_<method>/<time>"),
+    ),
+    required=("teacher=my_run", "distill=velocity_matching"),
+    filled_in=("facts",),
+)
+
 _SAMPLE = Verb(
     name="sample",
     summary="draw samples from a checkpoint",
@@ -247,7 +270,7 @@ _FIT_PATH = Verb(
 VERBS = {
     verb.name: verb
     for verb in (
-        *(_TRAIN, _SAMPLE, _EVALUATE),
+        *(_TRAIN, _DISTILL, _SAMPLE, _EVALUATE),
         *(_FIT_SAMPLER, _FIT_KAPPA, _FIT_COUPLING, _FIT_PAIRS, _FIT_PATH, _FIT_EXPRESSWAY),
     )
 }

@@ -3,7 +3,7 @@
 from typing import Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from flowgen.core.types import Condition, Loss, Pair
 
@@ -99,6 +99,35 @@ class Objective(Protocol):
     ) -> Loss:
         """Return the unreduced loss of ``model`` on ``pair``."""
         ...
+
+
+@runtime_checkable
+class Prepared(Protocol):
+    """An objective that wants to see the field before it is trained."""
+
+    def begin(self, field: nn.Module) -> None:
+        """Take what is needed of the field, e.g. a copy; called again when it gets new weights."""
+        ...
+
+
+@runtime_checkable
+class Follows(Protocol):
+    """An objective with something that follows the field, e.g. an averaged copy for targets."""
+
+    def after_step(self, field: nn.Module, step: int) -> None:
+        """Go along with the field after optimiser step number ``step`` (from 1)."""
+        ...
+
+
+@runtime_checkable
+class Scheduled(Protocol):
+    """An objective that changes over a run.
+
+    Attributes:
+        total_steps: Optimiser steps of the run; None until the run tells it.
+    """
+
+    total_steps: int | None
 
 
 @runtime_checkable

@@ -43,10 +43,15 @@ class OfTeacher(nn.Module):
 
     Args:
         teacher: The field to distil.
+
+    Raises:
+        InputError: If there is none.
     """
 
-    def __init__(self, teacher: VelocityField) -> None:
+    def __init__(self, teacher: VelocityField | None) -> None:
         super().__init__()
+        if teacher is None:
+            raise InputError("this method needs a teacher: use flowgen distill teacher=<run>")
         self.teacher = teacher if isinstance(teacher, Frozen) else Frozen(teacher)
 
     def forward(self, model: FlowMap, point: PathPoint, cond: Condition | None) -> Tensor:

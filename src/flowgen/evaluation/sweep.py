@@ -179,7 +179,7 @@ def _counted_rows(field: VelocityField) -> Iterator[list[int]]:
 
     modules = field.modules() if isinstance(field, nn.Module) else ()
     handles = [
-        module.register_forward_pre_hook(add)
+        module.network.register_forward_pre_hook(add)
         for module in modules
         if isinstance(module, PredictionField)
     ]

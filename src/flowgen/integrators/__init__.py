@@ -33,6 +33,7 @@ from flowgen.integrators.grids import (
 )
 from flowgen.integrators.integrate import integrate, trajectory
 from flowgen.integrators.interpolant_sde import InterpolantSDE
+from flowgen.integrators.jumps import Jump, Renoise, jump
 from flowgen.integrators.last_step import LastEuler, LastMean, LastStep, LastTweedie
 from flowgen.integrators.likelihood import (
     Divergence,
@@ -88,6 +89,7 @@ __all__ = [
     "Grid",
     "Heun",
     "Hutchinson",
+    "Jump",
     "Kutta3",
     "LastEuler",
     "LastMean",
@@ -105,6 +107,7 @@ __all__ = [
     "RK4",
     "RK4ThreeEighths",
     "Ralston",
+    "Renoise",
     "ReverseDiffusion",
     "RungeKutta",
     "Sampler",
@@ -123,6 +126,7 @@ __all__ = [
     "fit_grid",
     "fit_solver",
     "integrate",
+    "jump",
     "log_density_change",
     "teacher_ends",
     "trajectory",

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from flowgen.core import Condition, ScoreField, VelocityField, domain_of
+from flowgen.core import Condition, FlowMap, ScoreField, VelocityField, domain_of
 from flowgen.integrators.stepper import breaks_of
 from flowgen.paths import Path
 
@@ -33,15 +33,26 @@ class Counted:
         return self.field(x, t, cond)
 
     def __getattr__(self, name: str) -> object:
-        """Let a score of the field's own through; that of other fields is not there.
+        """Let a score or a flow map of the field's own through; those of others are not there.
 
         Raises:
             AttributeError: For anything else.
         """
-        if name != "score" or not isinstance(self.field, ScoreField):
-            raise AttributeError(name)
-        return self._score
+        if name == "score" and isinstance(self.field, ScoreField):
+            return self._score
+        if isinstance(self.field, FlowMap):
+            if name == "mean_velocity":
+                return self._mean_velocity
+            if name == "edges":
+                return self.field.edges
+        raise AttributeError(name)
 
     def _score(self, x: Tensor, t: Tensor, cond: Condition | None = None) -> Tensor:
         self.nfe += 1
         return self.field.score(x, t, cond)  # pyright: ignore[reportAttributeAccessIssue]
+
+    def _mean_velocity(
+        self, x: Tensor, s: Tensor, t: Tensor, cond: Condition | None = None
+    ) -> Tensor:
+        self.nfe += 1
+        return self.field.mean_velocity(x, s, t, cond)  # pyright: ignore[reportAttributeAccessIssue]

@@ -12,9 +12,10 @@ from flowgen.pipeline.checkpoint import (
     save,
     verify,
 )
-from flowgen.pipeline.images import grid, is_image, save_image, save_picture
+from flowgen.pipeline.images import grid, is_image, save_comparison, save_image, save_picture
 from flowgen.pipeline.path_file import kinetic_schedule, save_schedule, schedule_config
 from flowgen.pipeline.pipeline import Pipeline
+from flowgen.pipeline.teacher import teacher_field, teacher_pipeline
 
 __all__ = [
     "Pipeline",
@@ -31,9 +32,12 @@ __all__ = [
     "pick_device",
     "read_training_checkpoint",
     "save",
+    "save_comparison",
     "save_image",
     "save_picture",
     "save_schedule",
     "schedule_config",
+    "teacher_field",
+    "teacher_pipeline",
     "verify",
 ]

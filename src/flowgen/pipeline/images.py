@@ -4,6 +4,7 @@ Small images are enlarged by an integer factor with nearest neighbours, so that 
 pixel and an 8x8 digit can be read.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -64,6 +65,36 @@ def save_scatter(points: Tensor, path: Path, *, title: str = "") -> None:
     axes.scatter(points[:, 0], points[:, 1], s=3, alpha=0.6, linewidths=0)
     axes.set_aspect("equal")
     axes.set_title(title, fontsize=9)
+    with atomic(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=150)
+
+
+def save_comparison(samples: Mapping[str, Tensor], path: Path, *, title: str = "") -> None:
+    """Write several sets of samples as one PNG: a row of images, or a plot of points, for each.
+
+    Args:
+        samples: By name, as many of each and all of one shape.
+        path: Of the file.
+        title: Above plots.
+
+    Raises:
+        InputError: If samples are neither images nor points ``(n, 2)``.
+    """
+    first = next(iter(samples.values()))
+    if is_image(first):
+        save_image(grid(torch.cat(list(samples.values())), len(first)), path)
+        return
+    if first.ndim != 2 or first.shape[1] != 2:
+        save_picture(first, path)  # which says why it cannot
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(3 * len(samples), 3.3), layout="constrained")
+    panels = figure.subplots(1, len(samples), squeeze=False, sharex=True, sharey=True).flat
+    for axes, (name, points) in zip(panels, samples.items(), strict=True):
+        axes.scatter(points[:, 0], points[:, 1], s=3, alpha=0.6, linewidths=0)
+        axes.set_aspect("equal")
+        axes.set_title(name, fontsize=9)
+    figure.suptitle(title, fontsize=9)
     with atomic(path) as temporary:
         figure.savefig(temporary, format="png", dpi=150)
 

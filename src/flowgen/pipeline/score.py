@@ -12,9 +12,9 @@ it is another.
 from collections.abc import Mapping
 from typing import Any
 
-from flowgen.core import InputError, ScoreField, Source
+from flowgen.core import FlowMap, InputError, ScoreField, Source
 from flowgen.data import Gaussian
-from flowgen.integrators import Sampler
+from flowgen.integrators import Euler, Sampler
 from flowgen.paths import StochasticInterpolant
 
 KEY = "score_valid"
@@ -45,6 +45,7 @@ def check_sampler(
             f"noise of its own: {instead}, or sampler=interpolant_sde after "
             "objective=flow_and_score"
         )
+    _check_map(sampler, field)
     if not sampler.stochastic:
         return
     if getattr(sampler.stepper, "learned_score", False):
@@ -59,7 +60,7 @@ def check_sampler(
             f"{name} needs a standard Gaussian source, this model starts from "
             f"{type(source).__name__}: {instead}"
         )
-    if about and not about.get(KEY, False):
+    if about and not about.get(KEY, False) and not getattr(sampler.stepper, "follows_map", False):
         why = (
             "the coupling of its training ties noise to data"
             if KEY in about
@@ -68,4 +69,22 @@ def check_sampler(
         raise InputError(
             f"{name} needs the score, which this model does not give ({why}): {instead}, or train "
             "with coupling=independent"
+        )
+
+
+def _check_map(sampler: Sampler, field: object) -> None:
+    """Raise unless a flow map is followed by a sampler for it, and nothing else is by one."""
+    name = type(sampler.stepper).__name__
+    follows = getattr(sampler.stepper, "follows_map", False)
+    if follows and not isinstance(field, FlowMap):
+        raise InputError(
+            f"{name} follows a flow map, and this model knows velocities alone: use an ODE sampler "
+            "such as sampler=heun, or make it a flow map by flowgen distill"
+        )
+    edges = getattr(field, "edges", None)
+    if edges is not None and not follows and not isinstance(sampler.stepper, Euler):
+        ends = ", ".join(f"{edge:g}" for edge in edges[1:])
+        raise InputError(
+            f"this model leads to {ends} at once and knows no velocity for {name}: use sampler=map "
+            "over those times, sampler=renoise or sampler=euler"
         )

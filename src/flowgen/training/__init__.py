@@ -1,5 +1,6 @@
 """Training: the LightningModule, averaged weights, schedules, callbacks and loggers."""
 
+from flowgen.training.beside_teacher import BesideTeacher, few_step
 from flowgen.training.checkpoints import Checkpoints
 from flowgen.training.ema import EMA
 from flowgen.training.evaluate import Evaluate
@@ -16,6 +17,7 @@ from flowgen.training.time_bins import TimeBins
 
 __all__ = [
     "EMA",
+    "BesideTeacher",
     "Checkpoints",
     "Evaluate",
     "FlowModule",
@@ -29,6 +31,7 @@ __all__ = [
     "SampleGrid",
     "StopRequested",
     "TimeBins",
+    "few_step",
     "warmup_constant",
     "warmup_cosine",
 ]

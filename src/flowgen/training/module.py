@@ -17,17 +17,20 @@ from typing import Any, cast
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from flowgen.core import (
     Coupling,
+    Follows,
     InputError,
     Loss,
     Objective,
     Pair,
+    Prepared,
+    Scheduled,
     generator_for,
     network_randomness,
 )
@@ -95,6 +98,8 @@ class FlowModule(LightningModule):
         self.automatic_optimization = False
         self.pipeline = pipeline
         self.objective = objective
+        if isinstance(objective, Prepared):
+            objective.begin(pipeline.field)
         # Not a submodule: its state goes with the pairs, which may be made ahead of the model.
         self._coupling = (coupling,)
         self.ema = EMA(pipeline.field, decay=ema_decay)
@@ -143,9 +148,15 @@ class FlowModule(LightningModule):
         if before is not None:
             self.coupling.load_state_dict(before)  # pyright: ignore[reportAttributeAccessIssue]
 
+    def learnt(self) -> list[nn.Parameter]:
+        """Return what the optimiser changes: the field, and what the objective learns beside it."""
+        objective = self.objective if isinstance(self.objective, nn.Module) else nn.Module()
+        own = [p for p in objective.parameters() if p.requires_grad]
+        return [*self.pipeline.field.parameters(), *own]
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the optimiser and its schedule."""
-        optimizer = self.make_optimizer(self.pipeline.field.parameters())
+        optimizer = self.make_optimizer(self.learnt())
         return {"optimizer": optimizer, "lr_scheduler": self.make_lr_schedule(optimizer)}
 
     def pair(self, batch: Mapping[str, Tensor], generator: torch.Generator) -> Pair:
@@ -249,6 +260,8 @@ class FlowModule(LightningModule):
 
     def on_train_start(self) -> None:
         """Tell the loggers where the run starts, so that a resumed curve has no step twice."""
+        if isinstance(self.objective, Scheduled):
+            self.objective.total_steps = self.trainer.max_steps
         resume_at(self.loggers, self.global_step)
 
     def on_train_end(self) -> None:
@@ -297,6 +310,8 @@ class FlowModule(LightningModule):
         optimizer.step()
         schedule.step()
         self.ema.update(self.pipeline.field, step + 1)
+        if isinstance(self.objective, Follows):
+            self.objective.after_step(self.pipeline.field, step + 1)
         self.latest = dict(pair.stats) | {"grad_norm": norm, "lr": schedule.get_last_lr()[0]}
         for name in losses[0].terms:
             parts = torch.cat([loss.terms[name].flatten() for loss in losses])

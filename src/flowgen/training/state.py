@@ -21,7 +21,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from flowgen.core import InputError
+from flowgen.core import InputError, Prepared
 from flowgen.data import Batches
 from flowgen.pipeline.checkpoint import clean_names
 from flowgen.training.module import FlowModule
@@ -109,6 +109,8 @@ def start_from(module: FlowModule, raw: Mapping[str, Tensor], ema: Mapping[str, 
         own = {name: value for name, value in field.state_dict().items() if name.startswith(_PATH)}
         weights = {name: value for name, value in state.items() if not name.startswith(_PATH)}
         _load_weights(field, weights | own)
+    if isinstance(module.objective, Prepared):
+        module.objective.begin(module.pipeline.field)
 
 
 def _module(trainer: Trainer) -> FlowModule:

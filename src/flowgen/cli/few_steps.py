@@ -1,0 +1,76 @@
+"""The table that ends a distillation: quality at few evaluations, student beside teacher."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from flowgen.cli.console import say
+
+NAME = "few_steps.json"
+"""File of the table in the run folder; the plot lies beside it."""
+
+
+def write_table(cfg: DictConfig, folder: Path) -> None:
+    """Measure student and teacher as ``cfg.table`` says, print the table, write it and a plot.
+
+    Args:
+        cfg: Of the run.
+        folder: The run folder, with the student's last checkpoint.
+
+    Raises:
+        InputError: If a number is out of range or no measure fits.
+    """
+    from flowgen.cli.assemble import data_set, make
+    from flowgen.cli.student import guided_teacher_of
+    from flowgen.cli.train import LOADER_KEYS
+    from flowgen.core import InputError
+    from flowgen.evaluation import Setting, fitting, protocol, rows_text, save_plot
+    from flowgen.pipeline import atomic, load
+
+    if cfg.table.num_samples == 0:
+        return
+    steps = list(cfg.table.num_steps)
+    if not steps or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in steps):
+        raise InputError(f"table.num_steps must be whole numbers >= 1, got {steps}")
+    student = load(folder, trust_code=bool(cfg.trust_code))
+    teacher = guided_teacher_of(cfg).to(student.device)
+    data = data_set(cfg.data, LOADER_KEYS)
+    setting = Setting(student, data, cfg.table.num_samples, cfg.table.seed, cfg.table.chunk)
+    made = [make(node, f"table.measures.{name}") for name, node in cfg.table.measures.items()]
+    measures = fitting(made, setting)
+    rows = list(_rows(cfg, setting, student, teacher, steps, measures))
+    say(rows_text([{k: v for k, v in row.items() if not k.endswith("_floor")} for row in rows]))
+    say("rmse_to_teacher: distance to where the teacher takes the same noise, in model space")
+    about = protocol(setting) | {"checkpoint": str(folder), "teacher": str(cfg.teacher)}
+    for name in ("sampler", "grid", "steps", "evaluations_per_sample"):
+        about.pop(name, None)
+    with atomic(folder / NAME) as temporary:
+        temporary.write_text(json.dumps({"rows": rows, "protocol": about}, indent=2) + "\n")
+    picture = (folder / NAME).with_suffix(".png")
+    save_plot(rows, picture, title=f"{data.name}, {setting.num_samples} samples")
+    say(f"written: {folder / NAME}\nplot: {picture}")
+
+
+def _rows(
+    cfg: DictConfig, setting: Any, student: Any, teacher: Any, steps: list[int], measures: list[Any]
+) -> Iterator[dict[str, Any]]:
+    from flowgen.evaluation import numbers, timed
+    from flowgen.integrators import Euler, Heun, Sampler, Uniform
+    from flowgen.metrics import rmse
+    from flowgen.training import few_step
+
+    best = Sampler(Heun(), Uniform(), cfg.table.reference_steps)
+    compared = min(256, setting.num_samples)
+    ends = teacher.with_sampler(best).sample(compared, seed=setting.seed, decode=False)
+    one = [("teacher", teacher.with_sampler(Sampler(Euler(), Uniform(), n))) for n in steps]
+    one.append(("teacher, best", teacher.with_sampler(best)))
+    one += [("student", found) for found in few_step(student, steps)]
+    for name, pipeline in one:
+        row = {"sampler": name, "num_steps": pipeline.sampler.num_steps, "nfe": pipeline.nfe()}
+        x_1 = pipeline.sample(compared, seed=setting.seed, decode=False)
+        row["rmse_to_teacher"] = rmse(x_1, ends)
+        figures, seconds = timed(measures, setting.of(pipeline))
+        yield row | numbers(figures) | {"seconds": round(seconds, 3)}

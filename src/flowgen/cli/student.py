@@ -1,0 +1,173 @@
+"""A student takes model, path, source, codec and data from its teacher, and starts as its copy."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from flowgen.cli.assemble import make
+from flowgen.cli.console import say
+from flowgen.cli.train import LOADER_KEYS
+from flowgen.core import FlowMap, InputError, Pair, VelocityField, generator_for
+from flowgen.paths import AffinePath, check_agreement, check_conventions
+from flowgen.pipeline import Pipeline, teacher_pipeline
+from flowgen.training import FlowModule
+from flowgen.training.state import start_from
+
+TAKEN = ("model", "path", "prediction", "source", "data_std", "time_eps", "conditional")
+"""Settings that a student has from its teacher."""
+
+_BESIDES = "condition.embeddings.interval."
+_CHECKED = 64
+
+
+def teacher_of(cfg: DictConfig) -> Pipeline:
+    """Return the teacher of a config.
+
+    Raises:
+        InputError: If it cannot be read or is none.
+    """
+    return teacher_pipeline(
+        cfg.teacher, weights=cfg.teacher_weights, trust_code=bool(cfg.trust_code)
+    )
+
+
+def guided_teacher_of(cfg: DictConfig) -> Pipeline:
+    """Return the teacher of a config as it is distilled.
+
+    Raises:
+        InputError: If it cannot be read, is none, or cannot be guided so.
+    """
+    return teacher_of(cfg).guided(make(cfg.guidance, "guidance"))
+
+
+def fill_student(cfg: DictConfig, overridden: Sequence[str]) -> None:
+    """Write what the student has from its teacher into ``cfg``.
+
+    Args:
+        cfg: The composed config of ``configs/distill.yaml``.
+        overridden: Keys that the user has set.
+
+    Raises:
+        InputError: If the teacher cannot be used, or the user sets what is the teacher's.
+    """
+    for key in overridden:
+        if key.split(".")[0].split("@")[0] in TAKEN:
+            raise InputError(f"{key} cannot be set: a student has it from its teacher")
+    teacher = teacher_of(cfg)
+    if not teacher.config:
+        raise InputError(f"teacher={cfg.teacher} does not describe itself, so it has no student")
+    parts = teacher.config
+    field = parts["field"]
+    interval = {"interval": True} if cfg.model.get("interval", False) else {}
+    with open_dict(cfg):
+        cfg.model = {**field["network"], **interval}
+        cfg.path, cfg.prediction, cfg.source = field["path"], field["prediction"], parts["source"]
+        cfg.data_std, cfg.time_eps = field.get("data_std"), field.get("t_eps", cfg.time_eps)
+        cfg.conditional = parts.get("conditioner") is not None
+        if "_target_" not in cfg.data:
+            data = teacher.about.get("data")
+            if not data:
+                raise InputError(
+                    "the teacher does not say what it was trained on; give data=<name>"
+                )
+            own = {key: value for key, value in data.items() if key not in LOADER_KEYS}
+            cfg.data = {**own, **OmegaConf.to_container(cfg.data)}  # pyright: ignore[reportGeneralTypeIssues]
+        about = teacher.about.get("name") or "student"
+        cfg.name = cfg.name or f"{about}_{_method(cfg)}"
+
+
+def _method(cfg: DictConfig) -> str:
+    from hydra.core.hydra_config import HydraConfig
+
+    if not HydraConfig.initialized():
+        return "student"
+    return str(HydraConfig.get().runtime.choices.get("distill") or "student")
+
+
+def check_data(cfg: DictConfig) -> None:
+    """Raise unless the data set is encoded as the teacher's was.
+
+    Raises:
+        InputError: Naming what differs: shape, number of classes, or normalisation.
+    """
+    parts = teacher_of(cfg).config
+    facts: dict[str, Any] = OmegaConf.to_container(cfg.facts)  # pyright: ignore[reportAssignmentType]
+    conditioner = parts.get("conditioner") or {}
+    wanted = {"codec": parts["codec"], "num_classes": conditioner.get("num_classes")}
+    network = parts["field"]["network"]
+    if "shape" in network:
+        wanted["shape"] = list(network["shape"])
+    for name, value in wanted.items():
+        if facts[name] != value:
+            raise InputError(
+                f"data and teacher differ in {name}: {facts[name]} and {value}; distil with the "
+                "data it was trained on, or such that are encoded alike"
+            )
+
+
+def fill_weights(flow: FlowModule, cfg: DictConfig) -> None:
+    """Let the student start as its teacher; say which layers have no counterpart.
+
+    Raises:
+        InputError: If the weights do not fit.
+    """
+    state = dict(teacher_of(cfg).field.state_dict())
+    own = flow.pipeline.field.state_dict()
+    new = [name for name in own if name not in state and _BESIDES in name]
+    start = {**state, **{name: own[name] for name in new}}
+    start_from(flow, start, start)
+    layers = sorted({name.rsplit(".", 1)[0] for name in new})
+    if layers:
+        say(f"student   starts as its teacher; new, with no effect yet: {', '.join(layers)}")
+    else:
+        say("student   starts as its teacher, in all layers")
+
+
+def check_start(flow: FlowModule, cfg: DictConfig, batch: dict[str, torch.Tensor]) -> None:
+    """Raise unless teacher, student and data agree, before the first step.
+
+    One batch tells whether the teacher's velocity is one of these data on this path, and whether
+    the student's is the teacher's.
+
+    Args:
+        flow: With the student's first weights.
+        cfg: Whose teacher it is.
+        batch: At least 8 rows of the data.
+
+    Raises:
+        InputError: Saying what does not agree.
+    """
+    field, teacher = flow.pipeline.field, teacher_of(cfg)
+    path = field.path
+    if not isinstance(path, AffinePath) or len(batch["x_1"]) < 8:
+        return
+    few = {name: value[:_CHECKED] for name, value in batch.items()}
+    generator = generator_for(flow.seed)
+    x_1 = flow.pipeline.codec.encode(few["x_1"])
+    x_0 = flow.pipeline.source.sample(len(x_1), generator=generator)
+    cond = None if flow.pipeline.conditioner is None else {"label": few["label"]}
+    pair = Pair(x_0, x_1, cond)
+    known = teacher.field.to(x_1.device)
+    try:
+        check_conventions(known, path, pair, generator=generator).require()
+    except InputError as error:
+        raise InputError(f"teacher={cfg.teacher} does not fit the data: {error}") from error
+    training = field.training
+    field.eval()
+    check_agreement(_Velocity(field), known, path, pair, generator=generator)
+    field.train(training)
+
+
+class _Velocity:
+    """The velocity that a student stands for at its start."""
+
+    def __init__(self, field: VelocityField) -> None:
+        self.field = field
+        self.domain: tuple[float, float] = getattr(field, "domain", (0.0, 1.0))
+
+    def __call__(self, x: torch.Tensor, t: torch.Tensor, cond: Any = None) -> torch.Tensor:
+        if isinstance(self.field, FlowMap):
+            return self.field.mean_velocity(x, t, t, cond)
+        return self.field(x, t, cond)
