@@ -5,11 +5,19 @@ Eulerian, the Lagrangian, the semigroup and the matching of distributions. A met
 one of them; each is one file in ``configs/distill``.
 """
 
+from flowgen.distill.adversarial import Adversarial
+from flowgen.distill.adversary import Adversary, Contest, Logistic, Relativistic
+from flowgen.distill.critic import Critic
+from flowgen.distill.critic_objective import CriticObjective
+from flowgen.distill.density_ratio import DensityRatio, Divergence, ForwardKL, JensenShannon
 from flowgen.distill.derivative import Derivative, Difference, Exact
+from flowgen.distill.distribution_matching import DistributionMatching
 from flowgen.distill.eulerian import Eulerian, residual
 from flowgen.distill.frozen import Frozen
+from flowgen.distill.generator import Generator
 from flowgen.distill.intervals import Intervals, IntervalSampler, ToEdge, TwoTimes
 from flowgen.distill.lagrangian import Lagrangian
+from flowgen.distill.regression import Regression
 from flowgen.distill.students import draw_intervals, flow_map
 from flowgen.distill.tangents import Normalised, NormalisedDerivative, Plain, Ramp, Tangent
 from flowgen.distill.together import Part, Together
@@ -21,16 +29,30 @@ from flowgen.distill.velocities import (
     OfTeacher,
     VelocitySource,
 )
+from flowgen.distill.velocity_distillation import KullbackLeibler, VelocityDistillation
 
 __all__ = [
+    "Adversarial",
+    "Adversary",
+    "Contest",
+    "Critic",
+    "CriticObjective",
+    "DensityRatio",
     "Derivative",
     "Difference",
+    "DistributionMatching",
+    "Divergence",
     "Eulerian",
     "Exact",
+    "ForwardKL",
     "Frozen",
+    "Generator",
     "IntervalSampler",
     "Intervals",
+    "JensenShannon",
+    "KullbackLeibler",
     "Lagrangian",
+    "Logistic",
     "Normalised",
     "NormalisedDerivative",
     "OfData",
@@ -40,11 +62,14 @@ __all__ = [
     "Part",
     "Plain",
     "Ramp",
+    "Regression",
+    "Relativistic",
     "Tangent",
     "ToEdge",
     "Together",
     "TwoTimes",
     "Uncertainty",
+    "VelocityDistillation",
     "VelocitySource",
     "draw_intervals",
     "flow_map",

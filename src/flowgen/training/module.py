@@ -36,6 +36,7 @@ from flowgen.core import (
 )
 from flowgen.pipeline import Pipeline, description
 from flowgen.pipeline.checkpoint import KEY, clean_names
+from flowgen.training.critic import critic_of
 from flowgen.training.ema import EMA
 from flowgen.training.failure import fail
 from flowgen.training.finite import FiniteGuard
@@ -113,6 +114,7 @@ class FlowModule(LightningModule):
         self.latest: dict[str, float | Tensor] = {}
         self.phases: Phases | None = None
         self.guard = FiniteGuard(max_skipped)
+        self.critic = critic_of(objective, max_skipped)
         self.nonfinite = None if nonfinite is None else Path(nonfinite)
         self.batches_seen = 0
         self.coupling_state: Mapping[str, Any] | None = None
@@ -142,9 +144,11 @@ class FlowModule(LightningModule):
         generator = generator_for(self.seed, device=self.device)
         before = state_of(self.coupling)
         with torch.no_grad():
-            pair = self._dropped(self.pair(batch, generator), generator)
+            pair = self.dropped(self.pair(batch, generator), generator)
             few, _ = next(chunks(pair, 2))
             self.objective(self.pipeline.field, few, generator=generator)
+            if self.critic is not None:
+                self.critic.rehearse(self.pipeline.field, few, generator)
         if before is not None:
             self.coupling.load_state_dict(before)  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -213,9 +217,12 @@ class FlowModule(LightningModule):
             groups = optimizer.param_groups
             learnt = [p for group in groups for p in group["params"]]
             norm = clip_grad_norm_(learnt, self.clip)
-            taken = self.guard.takes(norm, total, self._over_all)
+            taken = self.guard.takes(norm, total, self.over_all)
             if taken:
                 self._update(optimizer, norm, step, losses, pair)
+        if taken and self.critic is not None:
+            with phases.phase("critic"):
+                self.latest |= self.critic.update(self, pair, step)
         self.batches_seen += 1
         self.coupling_state = batch.state
         phases.end(len(pair) * self.trainer.world_size)
@@ -242,7 +249,7 @@ class FlowModule(LightningModule):
         entropy = (self.seed, self.batches_seen, self.global_rank)
         generator = generator_for(*entropy, device=self.device)
         # Labels are dropped before the batch is split, so that micro-batches change nothing.
-        pair = self._dropped(pair, generator)
+        pair = self.dropped(pair, generator)
         with network_randomness(*entropy, device=self.device):
             for chunk, last in chunks(pair, self.micro_batch):
                 with phases.phase("forward"):
@@ -296,7 +303,7 @@ class FlowModule(LightningModule):
             self.bins = TimeBins(self.num_bins, self.device)
             self.bins.sums.copy_(state["bins"])
 
-    def _dropped(self, pair: Pair, generator: torch.Generator) -> Pair:
+    def dropped(self, pair: Pair, generator: torch.Generator) -> Pair:
         """Return the pairs with the conditions of some rows emptied, for guidance."""
         conditioner = self.pipeline.conditioner
         if conditioner is None or pair.cond is None:
@@ -321,7 +328,7 @@ class FlowModule(LightningModule):
         for loss in losses:
             self.bins.add(loss)
 
-    def _over_all(self, flag: Tensor) -> Tensor:
+    def over_all(self, flag: Tensor) -> Tensor:
         """Return the sum of a flag over all processes."""
         if self.trainer.world_size == 1:
             return flag

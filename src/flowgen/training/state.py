@@ -33,7 +33,8 @@ STATE = "training"
 _SCALARS = (type(None), bool, int, float, str, Tensor, nn.Parameter)
 _MAPPINGS = (dict, OrderedDict, Counter)
 _PATH = "path."
-_PARTS = ("objective", "source", "sampler", "codec", "conditioner")
+_LEARNING = ("objective", "critic")
+_PARTS = ("source", "sampler", "codec", "conditioner")
 
 
 def capture(trainer: Trainer, processes: Processes) -> dict[str, Any]:
@@ -131,8 +132,8 @@ def _load_weights(module: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 def _stateful(module: FlowModule) -> dict[str, Any]:
     """Parts with a state of their own; those that are modules are in the ``state_dict`` already."""
-    found = {name: getattr(module, name, None) for name in _PARTS[:1]}
-    found |= {name: getattr(module.pipeline, name, None) for name in _PARTS[1:]}
+    found = {name: getattr(module, name, None) for name in _LEARNING}
+    found |= {name: getattr(module.pipeline, name, None) for name in _PARTS}
     return {
         name: part
         for name, part in found.items()
