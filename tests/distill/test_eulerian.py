@@ -141,12 +141,12 @@ def test_push_is_as_long_as_said(oracle, generator):
 
 def test_ramp_begins_with_the_velocity():
     """At step 0 of a ramp the derivative plays no part; later a share of it does."""
-    ramp = Plain(Ramp(10, end=0.5))
+    ramp = Plain(Ramp(0.5, end=0.5))
     mismatch, derivative, length = torch.ones(2, 3), torch.full((2, 3), 4.0), torch.tensor([0.5, 1])
-    assert torch.equal(ramp(mismatch, derivative, length, 0), mismatch)
+    assert torch.equal(ramp(mismatch, derivative, length, 0.0), mismatch)
     expected = mismatch + 0.5 * length[:, None] * derivative
-    assert torch.equal(ramp(mismatch, derivative, length, 10), expected)
-    assert torch.equal(ramp(mismatch, derivative, length, 99), expected)
+    assert torch.equal(ramp(mismatch, derivative, length, 0.5), expected)
+    assert torch.equal(ramp(mismatch, derivative, length, 1.0), expected)
 
 
 def test_improved_mean_flow_regresses_the_data_alone(oracle, generator):

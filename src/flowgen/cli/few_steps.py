@@ -57,7 +57,7 @@ def write_table(cfg: DictConfig, folder: Path) -> None:
 def _rows(
     cfg: DictConfig, setting: Any, student: Any, teacher: Any, steps: list[int], measures: list[Any]
 ) -> Iterator[dict[str, Any]]:
-    from flowgen.evaluation import numbers, timed
+    from flowgen.evaluation.measure import numbers, timed
     from flowgen.integrators import Euler, Heun, Sampler, Uniform
     from flowgen.metrics import rmse
     from flowgen.training import few_step

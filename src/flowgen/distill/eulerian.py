@@ -38,6 +38,10 @@ class Eulerian(nn.Module):
         uncertainty: Learns a weight of each interval; none if None.
         diagonal: Factor, at least 0, of a flow-matching loss of ``u(x, s, s)`` at the same points.
 
+    Attributes:
+        total_steps: Optimiser steps of the run, which ramps are a share of; None until it is told,
+            and ramps are over.
+
     Raises:
         InputError: If ``diagonal`` is negative, or derivatives by differences could leave segments.
 
@@ -60,6 +64,7 @@ class Eulerian(nn.Module):
         diagonal: float = 0.0,
     ) -> None:
         super().__init__()
+        self.total_steps: int | None = None
         if not diagonal >= 0:
             raise InputError(f"diagonal must be >= 0, got {diagonal}")
         self.path = path
@@ -109,7 +114,8 @@ class Eulerian(nn.Module):
         w = v if self.along is None else self.along(student, point, pair.cond)
         here = residual(student, point.x_t, found, v, w, self.derivative, pair.cond)
         length = found.t - found.s
-        push = self.tangent(v - here.u.detach(), here.derivative, length, step)
+        progress = 1.0 if self.total_steps is None else step / self.total_steps
+        push = self.tangent(v - here.u.detach(), here.derivative, length, progress)
         # Numerically minus the push; its gradient is that of u times the derivative of distance.
         value = self.distance(here.u - (here.u.detach() + push))
         value = self.weighting(found.s, point.coefficients) * value

@@ -18,29 +18,29 @@ from flowgen.core import InputError, expand, flatten
 
 @dataclass(frozen=True)
 class Ramp:
-    """A number that rises from 0 to ``end`` over the first ``steps`` and stays there.
+    """A number that rises from 0 to ``end`` over the first part of a run and stays there.
 
     Args:
-        steps: At least 0; 0 begins at ``end``.
+        share: Of the run, in ``[0, 1]``; 0 begins at ``end``.
         end: In ``(0, 1]``; below 1 leaves a share of straightness in the map.
 
     Raises:
         InputError: If a number leaves its range.
     """
 
-    steps: int = 0
+    share: float = 0.0
     end: float = 1.0
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        if self.steps < 0:
-            raise InputError(f"ramp.steps must be >= 0, got {self.steps}")
+        if not 0 <= self.share <= 1:
+            raise InputError(f"ramp.share must be in [0, 1], got {self.share}")
         if not 0 < self.end <= 1:
             raise InputError(f"ramp.end must be in (0, 1], got {self.end}")
 
-    def __call__(self, step: int) -> float:
-        """Return the number at an optimiser step."""
-        return self.end * (1.0 if self.steps == 0 else min(1.0, step / self.steps))
+    def __call__(self, progress: float) -> float:
+        """Return the number at the share ``progress`` of a run, in ``[0, 1]``."""
+        return self.end * (1.0 if progress >= self.share else progress / self.share)
 
 
 @runtime_checkable
@@ -48,7 +48,7 @@ class Tangent(Protocol):
     """Makes the push of what the identity says."""
 
     def __call__(
-        self, mismatch: Tensor, derivative: Tensor, length: Tensor, step: int
+        self, mismatch: Tensor, derivative: Tensor, length: Tensor, progress: float
     ) -> Float[Tensor, "b *d"]:
         """Return ``g (b, *d)``.
 
@@ -56,7 +56,7 @@ class Tangent(Protocol):
             mismatch: ``v - u``, shape ``(b, *d)``.
             derivative: ``D u``, shape ``(b, *d)``.
             length: ``t - s``, shape ``(b,)``.
-            step: Optimiser steps taken before.
+            progress: Share of the run that is over, in ``[0, 1]``.
         """
         ...
 
@@ -65,17 +65,17 @@ class Plain:
     """``(v - u) + r (t - s) D u`` as it is.
 
     Args:
-        ramp: The number ``r`` at every step; 1 if None.
+        ramp: The number ``r`` over a run; 1 if None.
     """
 
     def __init__(self, ramp: Ramp | None = None) -> None:
         self.ramp = Ramp() if ramp is None else ramp
 
     def __call__(
-        self, mismatch: Tensor, derivative: Tensor, length: Tensor, step: int
+        self, mismatch: Tensor, derivative: Tensor, length: Tensor, progress: float
     ) -> Float[Tensor, "b *d"]:
         """Return ``g (b, *d)``, see :class:`Tangent`."""
-        return mismatch + self.ramp(step) * expand(length, derivative) * derivative
+        return mismatch + self.ramp(progress) * expand(length, derivative) * derivative
 
 
 class Normalised(Plain):
@@ -83,7 +83,7 @@ class Normalised(Plain):
 
     Args:
         c: Above 0; a push much smaller than it is left as it is, but for the factor ``1 / c``.
-        ramp: The number ``r`` at every step; 1 if None.
+        ramp: The number ``r`` over a run; 1 if None.
 
     Raises:
         InputError: If ``c`` is not positive and finite.
@@ -96,10 +96,10 @@ class Normalised(Plain):
         self.c = _positive(c)
 
     def __call__(
-        self, mismatch: Tensor, derivative: Tensor, length: Tensor, step: int
+        self, mismatch: Tensor, derivative: Tensor, length: Tensor, progress: float
     ) -> Float[Tensor, "b *d"]:
         """Return ``g / (|g| + c)``, see :class:`Tangent`."""
-        return shortened(super().__call__(mismatch, derivative, length, step), self.c)
+        return shortened(super().__call__(mismatch, derivative, length, progress), self.c)
 
 
 class NormalisedDerivative(Plain):
@@ -110,7 +110,7 @@ class NormalisedDerivative(Plain):
 
     Args:
         c: Above 0.
-        ramp: The number ``r`` at every step; 1 if None.
+        ramp: The number ``r`` over a run; 1 if None.
 
     Raises:
         InputError: If ``c`` is not positive and finite.
@@ -123,10 +123,10 @@ class NormalisedDerivative(Plain):
         self.c = _positive(c)
 
     def __call__(
-        self, mismatch: Tensor, derivative: Tensor, length: Tensor, step: int
+        self, mismatch: Tensor, derivative: Tensor, length: Tensor, progress: float
     ) -> Float[Tensor, "b *d"]:
         """Return the biased ``g``, see :class:`Tangent`."""
-        return super().__call__(mismatch, shortened(derivative, self.c), length, step)
+        return super().__call__(mismatch, shortened(derivative, self.c), length, progress)
 
 
 def norms(x: Float[Tensor, "b *d"]) -> Float[Tensor, " b"]:

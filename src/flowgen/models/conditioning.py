@@ -63,16 +63,24 @@ class ConditionEmbedding(nn.Module):
         num_classes: Number of labels, or None for an unconditional network.
         width: Size of ``c``.
         interval: Whether the length of a jump is a condition.
+        max_frequency: Of the embeddings of times, see :class:`TimeEmbedding`.
     """
 
-    def __init__(self, num_classes: int | None, width: int, *, interval: bool = False) -> None:
+    def __init__(
+        self,
+        num_classes: int | None,
+        width: int,
+        *,
+        interval: bool = False,
+        max_frequency: float = 100.0,
+    ) -> None:
         super().__init__()
-        self.time = TimeEmbedding(width)
+        self.time = TimeEmbedding(width, max_frequency=max_frequency)
         self.embeddings = nn.ModuleDict()
         if num_classes is not None:
             self.embeddings["label"] = LabelEmbedding(num_classes, width)
         if interval:
-            self.embeddings["interval"] = TimeEmbedding(width)
+            self.embeddings["interval"] = TimeEmbedding(width, max_frequency=max_frequency)
         self.zero_interval()
 
     def zero_interval(self) -> None:

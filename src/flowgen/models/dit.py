@@ -76,6 +76,8 @@ class DiT(nn.Module):
             ``LearnedPositions``, or a partial of one.
         dropout: Fraction of features dropped from each branch while training, in ``[0, 1)``.
         interval: Whether it is told the length of a jump, as the network of a flow map is.
+        max_frequency: Of the embedding of times, radians per unit of time, above 1; low ones make
+            the network smooth in time, which few-step methods need that differentiate it.
 
     Raises:
         InputError: If an argument leaves its range or ``patch`` does not divide the image.
@@ -96,6 +98,7 @@ class DiT(nn.Module):
         positions: Callable[[tuple[int, int], int, int], Positions] = RotaryPositions,
         dropout: float = 0.0,
         interval: bool = False,
+        max_frequency: float = 100.0,
     ) -> None:
         super().__init__()
         self.shape = sample_shape(shape, num_axes=3)
@@ -108,7 +111,9 @@ class DiT(nn.Module):
             raise InputError(f"mlp_ratio must be finite and above 0, got {mlp_ratio}")
         self.patch, self.width, self.depth = patch, width, depth
         self.grid = (height // patch, image_width // patch)
-        self.condition = ConditionEmbedding(num_classes, width, interval=interval)
+        self.condition = ConditionEmbedding(
+            num_classes, width, interval=interval, max_frequency=max_frequency
+        )
         self.modulation = nn.Linear(width, (6 * depth + 2) * width)
         self.embed = nn.Linear(channels * patch**2, width)
         self.blocks = nn.ModuleList(

@@ -25,6 +25,8 @@ class MLP(nn.Module):
         depth: Number of hidden layers, at least 1.
         activation: Applied to each layer, without parameters; SiLU if None.
         interval: Whether it is told the length of a jump, as the network of a flow map is.
+        max_frequency: Of the embedding of times, radians per unit of time, above 1; low ones make
+            the network smooth in time, which few-step methods need that differentiate it.
 
     Raises:
         InputError: If an argument is not positive or the activation has parameters.
@@ -39,6 +41,7 @@ class MLP(nn.Module):
         depth: int = 3,
         activation: nn.Module | None = None,
         interval: bool = False,
+        max_frequency: float = 100.0,
     ) -> None:
         super().__init__()
         self.shape = sample_shape(shape)
@@ -47,7 +50,9 @@ class MLP(nn.Module):
         if any(True for _ in self.activation.parameters()):
             raise InputError("activation must have no parameters: all layers share it")
         size = math.prod(self.shape)
-        self.condition = ConditionEmbedding(num_classes, width, interval=interval)
+        self.condition = ConditionEmbedding(
+            num_classes, width, interval=interval, max_frequency=max_frequency
+        )
         self.modulation = nn.Linear(width, 2 * depth * width)
         self.embed = nn.Linear(size, width)
         self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))

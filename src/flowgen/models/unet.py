@@ -116,6 +116,8 @@ class UNet(nn.Module):
         heads: Attention heads; must divide the channels of those levels.
         dropout: Fraction of features dropped in each block while training, in ``[0, 1)``.
         interval: Whether it is told the length of a jump, as the network of a flow map is.
+        max_frequency: Of the embedding of times, radians per unit of time, above 1; low ones make
+            the network smooth in time, which few-step methods need that differentiate it.
 
     Raises:
         InputError: If an argument leaves its range, or the smallest level would have one pixel.
@@ -135,6 +137,7 @@ class UNet(nn.Module):
         heads: int = 4,
         dropout: float = 0.0,
         interval: bool = False,
+        max_frequency: float = 100.0,
     ) -> None:
         super().__init__()
         self.shape = sample_shape(shape, num_axes=3)
@@ -162,7 +165,9 @@ class UNet(nn.Module):
             )
 
         widths = [width * multiplier for multiplier in multipliers]
-        self.condition = ConditionEmbedding(num_classes, condition_width, interval=interval)
+        self.condition = ConditionEmbedding(
+            num_classes, condition_width, interval=interval, max_frequency=max_frequency
+        )
         self.embed = nn.Conv2d(self.shape[0], width, 3, padding=1)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         channels, skips = width, [(width, 0)]
