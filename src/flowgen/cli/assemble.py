@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from flowgen.core import InputError
+from flowgen.core import InputError, Scheduled
 from flowgen.data import DataSet
 from flowgen.pipeline import Pipeline, build, find, load, path_file
 from flowgen.pipeline.checkpoint import read_training_checkpoint
@@ -103,6 +103,8 @@ def module(cfg: DictConfig) -> FlowModule:
         InputError: If a part rejects its settings.
     """
     coupling, objective = make(cfg.coupling, "coupling"), make(cfg.objective, "objective")
+    if isinstance(objective, Scheduled):
+        objective.total_steps = cfg.trainer.max_steps
     if getattr(objective, "learns_score", False):
         _add_noise_network(cfg)
     sampled = pipeline(cfg)

@@ -30,7 +30,6 @@ from flowgen.core import (
     Objective,
     Pair,
     Prepared,
-    Scheduled,
     generator_for,
     network_randomness,
 )
@@ -267,8 +266,6 @@ class FlowModule(LightningModule):
 
     def on_train_start(self) -> None:
         """Tell the loggers where the run starts, so that a resumed curve has no step twice."""
-        if isinstance(self.objective, Scheduled):
-            self.objective.total_steps = self.trainer.max_steps
         resume_at(self.loggers, self.global_step)
 
     def on_train_end(self) -> None:
