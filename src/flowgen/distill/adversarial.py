@@ -87,6 +87,7 @@ class Adversarial(CriticObjective):
         assert self.adversary is not None
         x = self.generate(model, pair.x_1, pair.cond, step=step, generator=generator)
         t = self.draw_times(pair, generator)
-        logits = self.logits(self.noised(x, t, generator).x_t, t, pair)
-        contest = self.student_contest(logits, t, pair, generator)
+        node = self.generate.which(x, step)
+        logits = self.logits(self.noised(x, t, generator).x_t, t, pair, node)
+        contest = self.student_contest(logits, t, pair, node, generator)
         return Loss(self.adversary.weight * contest, pair, t, {"contest": contest})

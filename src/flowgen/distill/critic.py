@@ -4,6 +4,9 @@ It starts as the teacher. Trained by flow matching on samples of the student its
 their noised marginals; a small head on its features, trained to tell them from noised data, says at
 its best the log ratio of the two densities. Its parameters ask for gradients only while it is
 itself updated, so losses of the student pass through it and leave nothing behind.
+
+Where samples come from several nodes it is told which: else only the mixture over the nodes would
+be matched, and samples of one could make up for what those of another lack.
 """
 
 import copy
@@ -14,6 +17,9 @@ from torch import Tensor, nn
 
 from flowgen.core import Condition, InputError, VelocityField, domain_of
 from flowgen.distill.frozen import Frozen
+from flowgen.models import ConditionEmbedding
+
+_NODE = "node"
 
 
 class Critic(nn.Module):
@@ -26,30 +32,46 @@ class Critic(nn.Module):
         layer: Name of the network's last layer (``out`` in all networks of flowgen), whose inputs
             a head judges; None for no head.
         width: Features of the head.
+        nodes: How many nodes samples come from, at least 1.
 
     Attributes:
         domain: The closed range of times where its velocity is finite.
 
     Raises:
-        InputError: If the teacher has no network to copy, or no such layer.
+        InputError: If the teacher has no network to copy, no such layer, or with several nodes no
+            :class:`flowgen.models.ConditionEmbedding` called ``condition``.
 
     Source: Yin et al. 2024 (DMD2), arXiv 2405.14867, sections 3 and 4: fake score and GAN head.
     """
 
     def __init__(
-        self, teacher: VelocityField, *, layer: str | None = None, width: int = 64
+        self,
+        teacher: VelocityField,
+        *,
+        layer: str | None = None,
+        width: int = 64,
+        nodes: int = 1,
     ) -> None:
         super().__init__()
-        if width < 1:
-            raise InputError(f"width must be >= 1, got {width}")
+        for name, value in (("width", width), ("nodes", nodes)):
+            if value < 1:
+                raise InputError(f"critic.{name} must be >= 1, got {value}")
         self.field = copy.deepcopy(_innermost(teacher))
         self.domain = domain_of(self.field)
+        self.nodes = int(nodes)
+        if self.nodes > 1:
+            _add_nodes(self._network, self.nodes)
         self.layer = layer
         self.head = None if layer is None else Head(self._tapped(layer), width)
         self.requires_grad_(False).eval()
 
     def forward(
-        self, x: Tensor, t: Tensor, cond: Condition | None = None
+        self,
+        x: Tensor,
+        t: Tensor,
+        cond: Condition | None = None,
+        *,
+        node: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Return the velocity of the samples and, with a head, logits of being data.
 
@@ -57,11 +79,16 @@ class Critic(nn.Module):
             x: Noised states, shape ``(b, *d)``.
             t: Their times, shape ``(b,)``; clamped to :attr:`domain`.
             cond: Conditions of the rows.
+            node: Number of the node that each sample comes from, int64 ``(b,)``; None for the
+                first.
 
         Returns:
             Shapes ``(b, *d)`` and ``(b,)``; None without a head.
         """
         t = t.clamp(*self.domain)
+        if self.nodes > 1:
+            first = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+            cond = {**(cond or {}), _NODE: first if node is None else node}
         if self.layer is None or self.head is None:
             return self.field(x, t, cond).to(x.dtype), None
         seen: list[Tensor] = []
@@ -82,11 +109,14 @@ class Critic(nn.Module):
         del mode
         return super().train(False)
 
+    @property
+    def _network(self) -> nn.Module:
+        return getattr(self.field, "network", self.field)
+
     def _tapped(self, layer: str) -> nn.Module:
-        network = getattr(self.field, "network", self.field)
-        found = dict(network.named_modules()).get(layer)
+        found = dict(self._network.named_modules()).get(layer)
         if found is None:
-            names = ", ".join(name for name, _ in network.named_children())
+            names = ", ".join(name for name, _ in self._network.named_children())
             raise InputError(f"the network has no layer '{layer}' for the critic's head: {names}")
         return found
 
@@ -125,6 +155,19 @@ class Head(nn.Module):
         places = places.to(self.hidden.weight.dtype)
         logits = self.out(nn.functional.silu(self.hidden(self.norm(places)))).squeeze(-1)
         return logits if logits.ndim == 1 else logits.mean(dim=1)
+
+
+def _add_nodes(network: nn.Module, count: int) -> None:
+    """Add one more summand to the condition of a network, 0 at the start."""
+    condition = getattr(network, "condition", None)
+    if not isinstance(condition, ConditionEmbedding):
+        raise InputError(
+            f"{type(network).__name__} cannot be told which node a sample comes from: its critic "
+            "judges samples of a single node"
+        )
+    table = nn.Embedding(count, condition.time.out.out_features)
+    nn.init.zeros_(table.weight)
+    condition.embeddings[_NODE] = table
 
 
 def _innermost(teacher: VelocityField) -> nn.Module:

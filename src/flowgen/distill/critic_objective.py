@@ -64,6 +64,11 @@ class CriticObjective(nn.Module, ABC):
             raise InputError(f"margin must be in [0, 0.5), got {margin}")
         if adversary is not None and critic.head is None:
             raise InputError("an adversary needs a critic with a head: give critic.layer")
+        if len(nodes) != critic.nodes:
+            raise InputError(
+                f"the critic is built for samples from {critic.nodes} nodes, and the student jumps "
+                f"from {len(nodes)}: give both alike"
+            )
         self.path = path
         self.critic = critic
         self.critic_optimizer = critic_optimizer
@@ -109,7 +114,8 @@ class CriticObjective(nn.Module, ABC):
             x = self.generate(model, pair.x_1, pair.cond, step=step, generator=generator)
         t = times_for(self.path, self.critic, self.critic_times, pair, generator)
         point = self.noised(x, t, generator)
-        velocity, logits = self.critic(point.x_t, t, pair.cond)
+        node = self.generate.which(x, step)
+        velocity, logits = self.critic(point.x_t, t, pair.cond, node=node)
         value = torch.zeros_like(t)
         terms: dict[str, Tensor] = {}
         if self.matches_velocity:
@@ -118,13 +124,13 @@ class CriticObjective(nn.Module, ABC):
         if self.adversary is not None:
             assert logits is not None
             real = self.noised(pair.x_1, t, generator).x_t
-            data = self.logits(real, t, pair)
+            data = self.logits(real, t, pair, node)
             terms["contest"] = self.adversary.contest.critic(logits, data)
             terms["logits"] = data - logits
             value = value + self.adversary.of_critic * terms["contest"]
             if self.adversary.smoothness > 0:
                 away = real + self.adversary.radius * normal(real, generator)
-                bend = (data - self.logits(away, t, pair)).square()
+                bend = (data - self.logits(away, t, pair, node)).square()
                 value = value + self.adversary.of_critic * self.adversary.smoothness * bend
         return Loss(value, pair, t, terms)
 
@@ -132,9 +138,9 @@ class CriticObjective(nn.Module, ABC):
         """Return samples ``(b, *d)`` with fresh noise, at times ``t (b,)``."""
         return self.path.sample(Pair(normal(x, generator), x), t)
 
-    def logits(self, x: Tensor, t: Tensor, pair: Pair) -> Tensor:
+    def logits(self, x: Tensor, t: Tensor, pair: Pair, node: Tensor) -> Tensor:
         """Return the critic's logits ``(b,)`` of noised states ``x (b, *d)``."""
-        logits = self.critic(x, t, pair.cond)[1]
+        logits = self.critic(x, t, pair.cond, node=node)[1]
         assert logits is not None
         return logits
 
@@ -144,7 +150,12 @@ class CriticObjective(nn.Module, ABC):
         return self.margin + (1 - 2 * self.margin) * t
 
     def student_contest(
-        self, logits: Tensor, t: Tensor, pair: Pair, generator: torch.Generator | None
+        self,
+        logits: Tensor,
+        t: Tensor,
+        pair: Pair,
+        node: Tensor,
+        generator: torch.Generator | None,
     ) -> Tensor:
         """Return the student's loss ``(b,)`` in the contest, from the logits of its samples."""
         assert self.adversary is not None
@@ -152,5 +163,5 @@ class CriticObjective(nn.Module, ABC):
         data = logits.detach()
         if contest.relative:
             with torch.no_grad():
-                data = self.logits(self.noised(pair.x_1, t, generator).x_t, t, pair)
+                data = self.logits(self.noised(pair.x_1, t, generator).x_t, t, pair, node)
         return contest.student(logits, data)

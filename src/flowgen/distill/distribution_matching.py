@@ -121,9 +121,10 @@ class DistributionMatching(CriticObjective):
         x = self.generate(model, pair.x_1, pair.cond, step=step, generator=generator)
         t = self.draw_times(pair, generator)
         point = self.noised(x, t, generator)
+        node = self.generate.which(x, step)
         contest = self.adversary is not None and self.adversary.weight > 0
         with torch.set_grad_enabled(contest and torch.is_grad_enabled()):
-            velocity, logits = self.critic(point.x_t, t, pair.cond)
+            velocity, logits = self.critic(point.x_t, t, pair.cond, node=node)
         push = self._push(x.detach(), point, velocity.detach(), pair)
         if self.density_ratio is not None:
             assert logits is not None
@@ -133,7 +134,7 @@ class DistributionMatching(CriticObjective):
         if contest:
             assert self.adversary is not None
             assert logits is not None
-            terms["contest"] = self.student_contest(logits, t, pair, generator)
+            terms["contest"] = self.student_contest(logits, t, pair, node, generator)
             value = value + self.adversary.weight * terms["contest"]
         if self.regression is not None:
             error = self.regression(model, self.teacher, self.path, pair)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from flowgen.core import Condition, FlowMap, InputError, Pair, VelocityField, expand
@@ -90,6 +90,13 @@ class Generator:
             s[:count] = time
         end = _times(x, high)
         return x + expand(end - s, x).to(x.dtype) * student.mean_velocity(x, s, end, cond)
+
+    def which(self, like: Float[Tensor, "b *d"], step: int = 0) -> Int64[Tensor, " b"]:
+        """Return the number of the node that each row's last jump starts from, shape ``(b,)``."""
+        found = torch.zeros(len(like), dtype=torch.int64, device=like.device)
+        for j, count in enumerate(self._counts(len(like), step)):
+            found[:count] = j
+        return found
 
     def _counts(self, size: int, step: int) -> list[int]:
         """Return how many rows take their last jump from node ``j`` or a later one."""

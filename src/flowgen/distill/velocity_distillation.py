@@ -23,6 +23,7 @@ from flowgen.distill.eulerian import residual
 from flowgen.distill.generator import Generator, normal
 from flowgen.distill.intervals import ToEdge
 from flowgen.distill.students import draw_intervals, flow_map
+from flowgen.distill.tangents import Plain, Tangent
 from flowgen.distill.velocities import OfTeacher
 from flowgen.objectives import Constant, TimeSampler, Weighting
 from flowgen.paths import Path
@@ -67,8 +68,13 @@ class VelocityDistillation(nn.Module):
         teacher: Whose velocity the samples get; guided or not, by a scale of its own.
         times: Where samples are compared; uniform if None.
         derivative: Exact if None.
+        tangent: Makes the difference of the velocities of mismatch and derivative; plain if None.
         weighting: Factor at each time; 1 if None, as in the paper. :class:`KullbackLeibler` makes
             it the divergence.
+
+    Attributes:
+        total_steps: Optimiser steps of the run, which ramps are a share of; None until it is told,
+            and ramps are over.
 
     Raises:
         InputError: If the path has noise of its own.
@@ -83,12 +89,15 @@ class VelocityDistillation(nn.Module):
         *,
         times: TimeSampler | None = None,
         derivative: Derivative | None = None,
+        tangent: Tangent | None = None,
         weighting: Weighting | None = None,
     ) -> None:
         super().__init__()
+        self.total_steps: int | None = None
         self.path = path
         self.velocity = OfTeacher(teacher)
         self.derivative: Derivative = Exact() if derivative is None else derivative
+        self.tangent: Tangent = Plain() if tangent is None else tangent
         self.weighting: Weighting = Constant() if weighting is None else weighting
         self.intervals = ToEdge(times, margin=self.derivative.reach)
         self.generate = Generator(path)
@@ -123,6 +132,8 @@ class VelocityDistillation(nn.Module):
             point = self.path.sample(Pair(noise, x.detach()), found.s, generator=generator)
             v = self.velocity(student, point, pair.cond)
             here = residual(student, point.x_t, found, v, v, self.derivative, pair.cond)
-        moved = x - (x.detach() + here.value)
+            progress = 1.0 if self.total_steps is None else step / self.total_steps
+            push = self.tangent(v - here.u, here.derivative, found.t - found.s, progress)
+        moved = x - (x.detach() + push)
         value = self.weighting(found.s, point.coefficients) * mean_over_dims(moved.square())
         return Loss(value, pair, found.s)

@@ -1,0 +1,214 @@
+"""Velocity distillation descends the divergence of noised marginals, seen through a jump."""
+
+import math
+
+import pytest
+import torch
+
+from flow_maps import ExactMap
+from flowgen.core import InputError, Pair
+from flowgen.distill import (
+    Difference,
+    Eulerian,
+    Exact,
+    KullbackLeibler,
+    NormalisedDerivative,
+    OfTeacher,
+    Part,
+    ToEdge,
+    Together,
+    VelocityDistillation,
+)
+from flowgen.distill.eulerian import residual
+from flowgen.distill.intervals import Intervals
+from flowgen.models import MLP, SegmentField
+from flowgen.objectives import Constant
+from flowgen.paths import (
+    AffinePath,
+    BrownianBridge,
+    Linear,
+    StochasticInterpolant,
+    Trig,
+    Velocity,
+)
+from known_students import AffineStudent, At, gaussian
+from oracles import GaussianOracle
+
+PATH = AffinePath(Linear())
+MEAN, STD = 2.0, 0.5
+A = 0.8
+MANY = 200_000
+
+
+def empty(n, shape=(1,)):
+    """A batch that says shape and dtype alone."""
+    zeros = torch.zeros(n, *shape, dtype=torch.float64)
+    return Pair(zeros, zeros)
+
+
+def divergence(scale, shift, t):
+    """``KL`` of the noised laws of ``N(shift, scale^2)`` and of the data at time ``t``."""
+    p = (1 - t) ** 2 + (t * scale) ** 2
+    q = (1 - t) ** 2 + (t * STD) ** 2
+    return 0.5 * (p / q + (t * (shift - MEAN)) ** 2 / q - 1 - (p / q).log())
+
+
+@pytest.mark.parametrize("t", [0.2, 0.5, 0.8])
+def test_with_its_weight_the_gradient_is_that_of_the_divergence(t):
+    """Up to ``J = A / a_t``, the slope of the student's jump, which the derivative brings in."""
+    student = AffineStudent(A, 1.7)
+    objective = VelocityDistillation(
+        PATH, gaussian(MEAN, STD), times=At(t), weighting=KullbackLeibler()
+    )
+    generator = torch.Generator().manual_seed(1)
+    found = []
+    for _ in range(8):
+        student.zero_grad()
+        objective(student, empty(MANY // 8), generator=generator).total().backward()
+        found.append(torch.stack([student.scale.grad, student.shift.grad]))
+    time = torch.tensor(t).double()
+    other = AffineStudent(A, 1.7)
+    divergence(other.scale, other.shift, time).backward()
+    slope = A / math.sqrt((1 - t) ** 2 + (t * A) ** 2)
+    truth = 2 * slope * torch.stack([other.scale.grad, other.shift.grad])
+    batches = torch.stack(found)
+    error = batches.std(dim=0) / math.sqrt(8)
+    # With eight batches 5 of these errors are about 3 of a known one.
+    assert ((batches.mean(dim=0) - truth).abs() < 5 * error).all()
+    assert (error < 0.06 * truth.abs()).all()
+
+
+def test_weight_turns_velocities_into_scores_on_any_path():
+    path = AffinePath(Trig())
+    t = torch.tensor([0.15, 0.4, 0.85], dtype=torch.float64)
+    x = torch.tensor([[0.3], [-1.0], [2.0]], dtype=torch.float64)
+    one, other = (
+        GaussianOracle(torch.tensor([m]), torch.tensor([[v]]), schedule=path.schedule)
+        for m, v in ((2.0, 0.25), (1.0, 0.8))
+    )
+    c = path.coefficients(t)
+    weight = KullbackLeibler()(t, c)
+    expected = c.alpha[:, None] * (one.score(x, t) - other.score(x, t))
+    torch.testing.assert_close(weight[:, None] * (one(x, t) - other(x, t)), expected)
+
+
+def test_student_velocity_along_the_teacher_is_seen_through_the_jump(generator):
+    """``w_code - v = J (w - v)``: the same zeros, and another length."""
+    x = torch.randn(64, 1, generator=generator, dtype=torch.float64)
+    s = 0.9 * torch.rand(64, generator=generator, dtype=torch.float64)
+    student, teacher = AffineStudent(A, 1.7), gaussian(MEAN, STD)
+    v, w = teacher(x, s), gaussian(1.7, A)(x, s)
+    found = Intervals(s, torch.ones_like(s), 64)
+    here = residual(student, x, found, v, v, Exact(), None)
+    slope = A / ((1 - s) ** 2 + (s * A) ** 2).sqrt()
+    torch.testing.assert_close(-here.value, slope[:, None] * (w - v), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("shape", [(2,), (1, 2, 1)])
+def test_exact_map_stays_where_it_is(shape, generator):
+    mean, cov = torch.tensor([2.0, -1.0]), torch.tensor([[0.25, 0.1], [0.1, 0.5]])
+    oracle = GaussianOracle(mean, cov, shape=shape)
+    student = ExactMap(oracle, (0.0, 1.0))
+    loss = VelocityDistillation(PATH, oracle)(student, empty(64, shape), generator=generator)
+    assert float(loss.value.detach().max()) < 1e-16
+    loss.total().backward()
+    assert float(student.error.grad.abs()) < 1e-8
+
+
+def test_gradient_passes_through_the_generating_jump_alone():
+    """Every other pass of the student, at a later time, leaves none."""
+
+    class Spy(AffineStudent):
+        def mean_velocity(self, x, s, t, cond=None):
+            found = super().mean_velocity(x, s, t, cond)
+            if found.requires_grad:
+                seen.append(float(s.max()))
+            return found
+
+    seen: list[float] = []
+    objective = VelocityDistillation(PATH, gaussian(MEAN, STD), derivative=Difference(0.01))
+    student = Spy(A, 1.7)
+    loss = objective(student, empty(32), generator=torch.Generator().manual_seed(3))
+    assert seen == [0.0]
+    loss.total().backward()
+
+    draws = torch.Generator().manual_seed(3)
+    z = torch.randn(32, 1, generator=draws, dtype=torch.float64)
+    s = ToEdge(margin=0.01)(32, generator=draws).s.double()
+    again = torch.randn(32, 1, generator=draws, dtype=torch.float64)
+    other = AffineStudent(A, 1.7)
+    x_t = (1 - s)[:, None] * again + s[:, None] * (other.scale * z + other.shift).detach()
+    v = gaussian(MEAN, STD)(x_t, s)
+    u = [other(x_t, s), other(x_t + 0.01 * v, s + 0.01)]
+    w = u[0] - (1 - s)[:, None] * (u[1] - u[0]) / 0.01
+    ((w - v).detach() * (z + other.mean_velocity(z, 0 * s, 1 + 0 * s)) * 2).mean().backward()
+    torch.testing.assert_close(student.scale.grad, other.scale.grad, rtol=1e-7, atol=0)
+    torch.testing.assert_close(student.shift.grad, other.shift.grad, rtol=1e-7, atol=0)
+    torch.testing.assert_close(
+        loss.value.detach(), (w - v).detach().square()[:, 0], rtol=1e-7, atol=0
+    )
+
+
+def test_error_of_the_map_is_bounded_by_that_of_its_velocity(generator):
+    """The paper's theorem 1: ``E |(1 - t)(phi - phi*)|^2 <= max |w - v|^2 E (1 - t)^2``."""
+    oracle = GaussianOracle(torch.tensor([2.0, -1.0]), torch.tensor([[0.25, 0.1], [0.1, 0.5]]))
+    student, exact = ExactMap(oracle, (0.0, 1.0), error=0.3), ExactMap(oracle, (0.0, 1.0))
+    pair = oracle.sample(5000, generator=generator)
+    loss = Eulerian(PATH, ToEdge(), OfTeacher(oracle))(student, pair, generator=generator)
+    # The terms have the mean over dimensions, as the left side has.
+    largest = float(loss.terms["residual"].max())
+    t = loss.t
+    x, end = PATH.sample(pair, t).x_t, torch.ones_like(loss.t)
+    away = student.mean_velocity(x, t, end) - exact.mean_velocity(x, t, end)
+    primary = ((1 - t) ** 2 * away.detach().square().mean(dim=1)).mean()
+    assert 0.0 < float(primary) <= largest * float(((1 - t) ** 2).mean())
+
+
+def test_normalised_derivative_moves_the_zero(generator):
+    oracle = gaussian(MEAN, STD)
+    objective = VelocityDistillation(PATH, oracle, tangent=NormalisedDerivative(0.1))
+    loss = objective(ExactMap(oracle, (0.0, 1.0)), empty(64), generator=generator)
+    assert float(loss.value.detach().max()) > 1e-3
+
+
+def test_part_may_wait_for_a_share_of_the_run(generator):
+    oracle = gaussian(MEAN, STD)
+    matching = Eulerian(PATH, ToEdge(), OfTeacher(oracle))
+    both = Together(
+        {
+            "matching": Part(matching),
+            "distillation": Part(VelocityDistillation(PATH, oracle), after=0.25),
+        }
+    )
+    student, pair = AffineStudent(A, 1.7), oracle.sample(8, generator=generator)
+    # A rehearsal, before the run tells its length, sees all parts.
+    assert "distillation" in both(student, pair).terms
+    both.total_steps = 10
+    assert matching.total_steps == 10
+    for step, there in ((0, False), (2, False), (3, True)):
+        assert ("distillation" in both(student, pair, step=step).terms) is there
+    with pytest.raises(InputError, match="at step 0"):
+        Together({"one": Part(matching, after=0.5)})
+    with pytest.raises(InputError, match="after"):
+        Part(matching, after=1.0)
+
+
+def test_refuses_what_it_cannot_follow(generator):
+    oracle = gaussian(MEAN, STD)
+    objective = VelocityDistillation(PATH, oracle, weighting=Constant())
+    with pytest.raises(InputError, match="data at once"):
+        objective(ExactMap(oracle, (0.0, 0.5, 1.0)), empty(4), generator=generator)
+    with pytest.raises(InputError, match="velocity alone"):
+        objective(oracle, empty(4), generator=generator)
+    with pytest.raises(InputError, match="noise of its own"):
+        VelocityDistillation(StochasticInterpolant(Linear(), BrownianBridge()), oracle)
+    with pytest.raises(InputError, match="floor"):
+        KullbackLeibler(floor=0.0)
+
+
+def test_network_is_moved(generator):
+    field = SegmentField(MLP((2,), width=16), PATH, Velocity())
+    oracle = GaussianOracle(torch.tensor([2.0, -1.0]), torch.tensor([[0.25, 0.1], [0.1, 0.5]]))
+    pair = Pair(torch.zeros(1, 2), torch.zeros(1, 2))
+    VelocityDistillation(PATH, oracle)(field, pair, generator=generator).total().backward()
+    assert float(field.network.out.bias.grad.abs().sum()) > 0
