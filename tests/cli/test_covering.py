@@ -29,12 +29,16 @@ GROUPS = (
 )
 """All groups of a training but ``trainer`` (machines) and those that only sampling has."""
 
-ELSEWHERE = {"diffusion", "experiment", "grid", "guidance", "trainer"}
-"""Groups that are walked in ``test_every_choice.py``, or that sampling and evaluation have."""
+ELSEWHERE = {"diffusion", "distill", "experiment", "grid", "guidance", "trainer"}
+"""Groups that are walked in ``test_every_choice.py`` and ``test_distill.py``, or of other verbs."""
 
-LEFT_OUT = {"sampler=stored", "sampler=expressway", "coupling=semidiscrete", "coupling=stored"}
-"""These samplers need a trained model, so only sampling and evaluation offer them; these couplings
-need a file fitted to the very data, see ``test_fit_coupling.py``, ``test_fit_pairs.py``.
+LEFT_OUT = {
+    *("sampler=stored", "sampler=expressway", "coupling=semidiscrete", "coupling=stored"),
+    *("sampler=map", "sampler=segment", "sampler=renoise", "callbacks=distill"),
+}
+"""The first two samplers need a trained model, so only sampling and evaluation offer them; these
+couplings need a file fitted to the very data, see ``test_fit_coupling.py``, ``test_fit_pairs.py``;
+the others belong to students, see ``test_distill.py``.
 """
 
 IMAGES = {"digits", "fashion_mnist", "image_folder", "mnist5k"}

@@ -73,7 +73,7 @@ class ConfigTree:
         return content if isinstance(content, dict) else {}
 
     def _references(self, config: str, known: Iterable[str]) -> set[str]:
-        """Groups in the defaults list of a config."""
+        """Groups in the defaults list of a config, and in those of configs that it builds on."""
         path = self.file(config)
         # Parsing every file would cost more than the rest of the start-up.
         if path is None or "defaults:" not in path.read_text(encoding="utf-8"):
@@ -81,8 +81,12 @@ class ConfigTree:
         parent = config.rpartition("/")[0]
         found: set[str] = set()
         for entry in self.load(config).get("defaults") or []:
+            whole = str(next(iter(entry)) if isinstance(entry, Mapping) else entry)
+            name = whole.split("@")[0].split()[-1]
+            absolute = name.startswith("/") or not parent
+            name = name.lstrip("/") if absolute else f"{parent}/{name}"
             if isinstance(entry, Mapping):
-                name = str(next(iter(entry))).split("@")[0].split()[-1]
-                absolute = name.startswith("/") or not parent
-                found.add(name.lstrip("/") if absolute else f"{parent}/{name}")
+                found.add(name)
+            elif name != config:
+                found |= self._references(name, known)
         return found & set(known)

@@ -1,0 +1,162 @@
+"""``flowgen distill``: every method makes a student of a trained model, and says how good it is."""
+
+import json
+import math
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+import flowgen
+from flowgen.cli import config_dir, main
+from flowgen.cli.few_steps import NAME
+
+METHODS = sorted(file.stem for file in (config_dir() / "distill").glob("*.yaml"))
+SMALL = [
+    *("data.batch_size=32", "trainer.max_steps=4", "table.num_samples=0", "threads=1"),
+    *("callbacks.beside_teacher.num_errors=4", "callbacks.beside_teacher.num_samples=2"),
+    *("callbacks.beside_teacher.reference_steps=2", "callbacks.sample_grid.num_samples=4"),
+]
+TEACHERS = {
+    "points": [
+        *("data=moons", "data.num_train=500", "data.num_test=50"),
+        *("model=mlp", "model.width=32", "model.depth=2", "trainer.max_steps=150"),
+    ],
+    "images": [
+        *("data=digits", "model=dit_tiny", "model.width=16", "model.depth=1", "model.heads=2"),
+        *("trainer.max_steps=150",),
+    ],
+}
+
+
+def trained(kind, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(kind) / "teacher"
+    words = [*TEACHERS[kind], "data.batch_size=64", "trainer=cpu", "callbacks=quiet"]
+    assert main(["train", *words, f"run_dir={folder}", "optimizer.lr=3e-3"]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def points(tmp_path_factory):
+    return trained("points", tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    return trained("images", tmp_path_factory)
+
+
+def distil(teacher, folder, *words, small=SMALL):
+    return main(
+        ["distill", f"teacher={teacher}", f"run_dir={folder}", "trainer=cpu", *small, *words]
+    )
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_makes_a_student_that_reloads(method, images, tmp_path, capsys):
+    code = distil(images, tmp_path / "run", f"distill={method}")
+    assert code == 0, capsys.readouterr().err
+    one, other = (flowgen.load(tmp_path / "run", device="cpu") for _ in range(2))
+    samples = one.sample(4, seed=1)
+    assert bool(samples.double().isfinite().all())
+    assert torch.equal(samples, other.sample(4, seed=1))
+    assert sorted((tmp_path / "run" / "samples").glob("beside_*.png"))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_sets_the_share_of_dropped_labels(method):
+    """A forgotten one would train on null labels that nobody samples with."""
+    assert "label_dropout" in OmegaConf.load(config_dir() / "distill" / f"{method}.yaml")
+
+
+def test_student_starts_as_its_teacher(points, tmp_path):
+    """With a learning rate of nothing it stays so, in a network that is told intervals too."""
+    for method in ("velocity_matching", "align_your_flow"):
+        folder = tmp_path / method
+        assert distil(points, folder, f"distill={method}", "optimizer.lr=1e-30") == 0
+        student, teacher = (flowgen.load(f, device="cpu").field for f in (folder, points))
+        x, s = torch.randn(16, 2), torch.rand(16)
+        u = student.mean_velocity(x, s, torch.ones(16))
+        torch.testing.assert_close(u, teacher(x, s), rtol=0, atol=1e-6)
+
+
+def test_table_has_student_beside_teacher(points, tmp_path, capsys):
+    small = [word for word in SMALL if not word.startswith("table")]
+    words = ["table.num_samples=64", "table.num_steps=[1,2]", "table.reference_steps=4"]
+    folder = tmp_path / "run"
+    assert distil(points, folder, "distill=align_your_flow", *words, small=small) == 0
+    rows = json.loads((folder / NAME).read_text())["rows"]
+    assert [(row["sampler"], row["num_steps"], row["nfe"]) for row in rows] == [
+        ("teacher", 1, 1),
+        ("teacher", 2, 2),
+        ("teacher, best", 4, 8),
+        ("student", 1, 1),
+        ("student", 2, 2),
+    ]
+    assert rows[2]["rmse_to_teacher"] == 0
+    assert all(math.isfinite(row["w2"]) for row in rows)
+    assert (folder / NAME).with_suffix(".png").is_file()
+    assert "rmse_to_teacher" in capsys.readouterr().out
+    assert "distill/error_1" in (folder / "metrics.csv").read_text().splitlines()[0]
+
+
+def test_interrupted_and_resumed_is_the_same_student(points, tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    method = ["distill=align_your_flow", "callbacks.checkpoints.every_n_steps=2"]
+    schedule = "lr_schedule=warmup_constant"
+    long = [word for word in SMALL if "max_steps" not in word]
+    # Ramps are a share of the run, so the length stays and the run is cut by its checkpoint.
+    assert distil(points, whole, *method, schedule, "trainer.max_steps=6", small=long) == 0
+    assert distil(points, parts, *method, schedule, "trainer.max_steps=6", small=long) == 0
+    for file in (parts / "checkpoints").glob("*.ckpt"):
+        if file.name != "step_0000004.ckpt":
+            file.unlink()
+    (parts / "checkpoints" / "step_0000004.ckpt").rename(parts / "checkpoints" / "last.ckpt")
+    assert main(["train", f"resume={parts}"]) == 0
+    states = [flowgen.load(f, device="cpu").field.state_dict() for f in (whole, parts)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_guidance_from_data_needs_labels(points, tmp_path, capsys):
+    assert distil(points, tmp_path / "run", "distill=mean_flow_guided") == 2
+    assert "needs a model with labels" in capsys.readouterr().err
+
+
+REFUSED = {
+    ("model=dit_tiny",): "model cannot be set: a student has it from its teacher",
+    ("path=trig",): "path cannot be set: a student has it from its teacher",
+    ("model.width=8",): "model.width cannot be set",
+    ("data=digits",): "data and teacher differ in",
+    ("sampler=heun",): "knows no velocity for Heun",
+    ("guidance.scale=2",): "needs a label-conditional model",
+    ("callbacks.beside_teacher.num_steps=[0]",): "num_steps must be >= 1",
+}
+
+
+@pytest.mark.parametrize("words", REFUSED)
+def test_bad_input_is_told_in_one_line_and_leaves_nothing(words, points, tmp_path, capsys):
+    folder = tmp_path / "run"
+    assert distil(points, folder, "distill=velocity_matching", *words) == 2
+    error = capsys.readouterr().err
+    assert REFUSED[words] in error
+    assert len(error.strip().splitlines()) == 1
+    assert not folder.exists()
+
+
+def test_teachers_that_are_none(points, tmp_path, capsys):
+    assert main(["train", "distill=velocity_matching", "data=moons", "model=mlp"]) == 2
+    assert "use flowgen distill teacher=<run>" in capsys.readouterr().err
+    assert distil(tmp_path / "nothing", tmp_path / "run", "distill=velocity_matching") == 2
+    assert "no checkpoint" in capsys.readouterr().err
+    assert distil(points, tmp_path / "student", "distill=velocity_matching") == 0
+    capsys.readouterr()
+    assert distil(tmp_path / "student", tmp_path / "run", "distill=velocity_matching") == 2
+    assert "itself a student" in capsys.readouterr().err
+
+
+def test_flow_maps_are_also_trained_from_nothing(tmp_path, capsys):
+    """Methods that need no teacher are methods of training as well."""
+    words = [*TEACHERS["points"], "distill=mean_flow", "data.batch_size=32", "trainer.max_steps=3"]
+    assert main(["train", *words, "trainer=cpu", f"run_dir={tmp_path / 'run'}"]) == 0
+    samples = flowgen.load(tmp_path / "run", device="cpu").sample(4)
+    assert bool(samples.isfinite().all())
