@@ -17,6 +17,8 @@ from flowgen.distill.frozen import Frozen
 from flowgen.distill.generator import Generator
 from flowgen.distill.intervals import Intervals, IntervalSampler, ToEdge, TwoTimes
 from flowgen.distill.lagrangian import Lagrangian
+from flowgen.distill.piecewise_reflow import PiecewiseReflow, Windowed
+from flowgen.distill.reflow import Reflow
 from flowgen.distill.regression import Regression
 from flowgen.distill.students import draw_intervals, flow_map
 from flowgen.distill.tangents import Normalised, NormalisedDerivative, Plain, Ramp, Tangent
@@ -60,8 +62,10 @@ __all__ = [
     "OfStudent",
     "OfTeacher",
     "Part",
+    "PiecewiseReflow",
     "Plain",
     "Ramp",
+    "Reflow",
     "Regression",
     "Relativistic",
     "Tangent",
@@ -71,6 +75,7 @@ __all__ = [
     "Uncertainty",
     "VelocityDistillation",
     "VelocitySource",
+    "Windowed",
     "draw_intervals",
     "flow_map",
     "residual",

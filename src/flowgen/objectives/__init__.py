@@ -5,6 +5,7 @@ from flowgen.objectives.flow_and_score import FlowAndScore
 from flowgen.objectives.flow_matching import FlowMatching
 from flowgen.objectives.time_samplers import (
     CosMap,
+    Discrete,
     EDMLogNormal,
     LogitNormal,
     Mode,
@@ -30,6 +31,7 @@ __all__ = [
     "Constant",
     "CosMap",
     "CosMapWeight",
+    "Discrete",
     "Distance",
     "EDMLogNormal",
     "Equivalent",

@@ -1,5 +1,6 @@
 """At which times a model is trained: one family of densities per file."""
 
+from flowgen.objectives.time_samplers.discrete import Discrete
 from flowgen.objectives.time_samplers.logit_normal import EDMLogNormal, LogitNormal
 from flowgen.objectives.time_samplers.mode import CosMap, Mode
 from flowgen.objectives.time_samplers.protocol import TimeSampler
@@ -9,6 +10,7 @@ from flowgen.objectives.time_samplers.uniform import Stratified, Uniform
 
 __all__ = [
     "CosMap",
+    "Discrete",
     "EDMLogNormal",
     "LogitNormal",
     "Mode",
