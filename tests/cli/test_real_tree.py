@@ -37,7 +37,7 @@ def slip(name, rng):
 def test_every_override_in_the_help_is_accepted(verb, shipped):
     for example in verb.overrides:
         words = [word for word in example.text.split() if not word.startswith("--")]
-        required = [] if words[0] in verb.required else list(verb.required)
+        required = [word for word in verb.required if word not in words]
         multirun = words != example.text.split()
         check = OverrideCheck(shipped, verb.config_name, multirun, filled_in=verb.filled_in)
         assert check([*required, *words]) == (2 if multirun else 1)
@@ -46,7 +46,7 @@ def test_every_override_in_the_help_is_accepted(verb, shipped):
 @pytest.mark.parametrize("verb", VERBS.values(), ids=list(VERBS))
 def test_the_example_command_is_accepted(verb, shipped):
     words = [word for word in verb.command.split() if "=" in word]
-    words = ["checkpoint=runs/a" if "<time>" in word else word for word in words]
+    words = [word.replace("<time>", "a") for word in words]
     assert OverrideCheck(shipped, verb.config_name, filled_in=verb.filled_in)(words) == 1
 
 

@@ -51,6 +51,8 @@ class Verb:
 
 PLACEHOLDERS = {
     "checkpoint": "run folder or file",
+    "teacher": "run folder or file",
+    "coupling.folder": "folder of flowgen make-pairs",
     "data.root": "folder of images",
     "path.schedule.file": "file of flowgen fit-path",
 }
@@ -227,6 +229,29 @@ _FIT_PAIRS = Verb(
     ),
     filled_in=("facts",),
 )
+
+_MAKE_PAIRS = Verb(
+    name="make-pairs",
+    summary="write where a model's flow takes the noise, to train on",
+    description=(
+        "Solve a model's flow from fresh noise and write noise and sample as pairs, in shards. "
+        "coupling=made_pairs then trains on them, for reflow and for students of one or a few "
+        "steps. A shard that is written is not made again: the same command goes on."
+    ),
+    command="flowgen make-pairs teacher=runs/digits/<time> num_pairs=10000",
+    overrides=(
+        Example("teacher=my_run", "run folder or checkpoint file"),
+        Example("num_pairs=100000", "how many in all; more overfit less"),
+        Example("sampler.num_steps=100", "steps of the solver, whose error stays in the pairs"),
+        Example("guidance.scale=2", "pairs of the guided model: the student needs no guidance"),
+        Example("label=[0,1]", "classes in turn; null: all of them"),
+        Example("shard_size=1024", "pairs of a file: what an interruption loses at most"),
+        Example("device=cuda", "where to solve"),
+        Example("out=pairs", "the folder to train with"),
+    ),
+    required=("teacher=my_run",),
+)
+
 _FIT_EXPRESSWAY = Verb(
     name="fit-expressway",
     summary="fit transport from noise to a late time of a model's path",
@@ -270,7 +295,7 @@ _FIT_PATH = Verb(
 VERBS = {
     verb.name: verb
     for verb in (
-        *(_TRAIN, _DISTILL, _SAMPLE, _EVALUATE),
+        *(_TRAIN, _DISTILL, _SAMPLE, _EVALUATE, _MAKE_PAIRS),
         *(_FIT_SAMPLER, _FIT_KAPPA, _FIT_COUPLING, _FIT_PAIRS, _FIT_PATH, _FIT_EXPRESSWAY),
     )
 }

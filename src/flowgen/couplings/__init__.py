@@ -10,7 +10,9 @@ from flowgen.couplings.exact_assignment import ExactAssignment
 from flowgen.couplings.expressway import Expressway, save_expressway
 from flowgen.couplings.figures import cost_of, with_figures
 from flowgen.couplings.independent import Independent
+from flowgen.couplings.made_pairs import MadePairs
 from flowgen.couplings.pair_costs import PairCosts
+from flowgen.couplings.pair_folder import PairFolder, PairShards
 from flowgen.couplings.pair_rounds import PairRounds, Round
 from flowgen.couplings.partial_assignment import PartialAssignment, cheapest_pairs
 from flowgen.couplings.plan import Drawn, Plan
@@ -48,8 +50,11 @@ __all__ = [
     "ExactAssignment",
     "Expressway",
     "Independent",
+    "MadePairs",
     "PairCosts",
+    "PairFolder",
     "PairRounds",
+    "PairShards",
     "PartialAssignment",
     "Plan",
     "Potentials",

@@ -15,6 +15,7 @@ from flowgen.evaluation.protocol import protocol
 from flowgen.evaluation.round_trip import RoundTrip
 from flowgen.evaluation.setting import Drawn, Setting
 from flowgen.evaluation.shards import Shards
+from flowgen.evaluation.straightness import Straightness
 from flowgen.evaluation.sweep import Fine, sweep, variants
 from flowgen.evaluation.tables import figures_text, rows_text
 from flowgen.evaluation.transport import Transport
@@ -38,6 +39,7 @@ __all__ = [
     "Running",
     "Setting",
     "Shards",
+    "Straightness",
     "Transport",
     "extractor_for",
     "figures_text",

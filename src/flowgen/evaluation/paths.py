@@ -49,6 +49,11 @@ class Paths:
         return _Running(self, setting)
 
 
+def statistics_of(measure: Paths, setting: Setting) -> PathStatistics:
+    """Return the statistics of the trajectories of ``setting.pipeline``, the same everywhere."""
+    return PathStatistics.merged([part for part, _, _ in _Running(measure, setting).parts()])
+
+
 class _Running(Once):
     def __init__(self, measure: Paths, setting: Setting) -> None:
         self.measure = measure
@@ -56,14 +61,19 @@ class _Running(Once):
 
     def figures(self) -> Figures:
         setting = self.setting
-        share = setting.shards.share(self.measure.num_samples)
-        own = list(setting.chunks.over(share, self._trajectories))
-        parts = [part for each in setting.shards.gather(own) for part in each]
+        parts = self.parts()
         result = PathStatistics.merged([statistics for statistics, _, _ in parts])
         figures: Figures = asdict(result)
         if not setting.images:
-            figures |= self._ratios(result, *(torch.cat([p[i] for p in parts]) for i in (1, 2)))
+            starts, ends = (torch.cat(each) for each in list(zip(*parts, strict=True))[1:])
+            figures |= self._ratios(result, starts, ends)
         return figures | {"grid": f"heun, {len(self._nodes()) - 1} steps"}
+
+    def parts(self) -> list[tuple[PathStatistics, Tensor, Tensor]]:
+        """Return statistics, starts and ends of the trajectories, chunk by chunk."""
+        share = self.setting.shards.share(self.measure.num_samples)
+        own = list(self.setting.chunks.over(share, self._trajectories))
+        return [part for each in self.setting.shards.gather(own) for part in each]
 
     def _nodes(self) -> Tensor:
         fine = Sampler(Heun(), Uniform(), self.measure.steps)

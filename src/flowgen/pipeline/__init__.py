@@ -13,6 +13,7 @@ from flowgen.pipeline.checkpoint import (
     verify,
 )
 from flowgen.pipeline.images import grid, is_image, save_comparison, save_image, save_picture
+from flowgen.pipeline.pair_making import make_pairs
 from flowgen.pipeline.path_file import kinetic_schedule, save_schedule, schedule_config
 from flowgen.pipeline.pipeline import Pipeline
 from flowgen.pipeline.teacher import teacher_field, teacher_pipeline
@@ -29,6 +30,7 @@ __all__ = [
     "is_image",
     "kinetic_schedule",
     "load",
+    "make_pairs",
     "pick_device",
     "read_training_checkpoint",
     "save",
