@@ -72,8 +72,11 @@ def fill_student(cfg: DictConfig, overridden: Sequence[str]) -> None:
                 raise InputError(
                     "the teacher does not say what it was trained on; give data=<name>"
                 )
-            own = {key: value for key, value in data.items() if key not in LOADER_KEYS}
-            cfg.data = {**own, **OmegaConf.to_container(cfg.data)}  # pyright: ignore[reportGeneralTypeIssues]
+            # Its own size of a batch suits its data, unless the user knows better.
+            kept = [key for key in LOADER_KEYS if f"data.{key}" in overridden]
+            own = {key: value for key, value in data.items() if key not in kept}
+            given: dict[str, Any] = OmegaConf.to_container(cfg.data)  # pyright: ignore[reportAssignmentType]
+            cfg.data = {**given, **own}
         about = teacher.about.get("name") or "student"
         cfg.name = cfg.name or f"{about}_{_method(cfg)}"
 

@@ -13,6 +13,7 @@ from flowgen.distill.density_ratio import DensityRatio, Divergence, ForwardKL, J
 from flowgen.distill.derivative import Derivative, Difference, Exact
 from flowgen.distill.distribution_matching import DistributionMatching
 from flowgen.distill.eulerian import Eulerian, residual
+from flowgen.distill.first_steps import AlongPath, AlongVelocity, FirstStep, OwnJump, TeacherHeun
 from flowgen.distill.frozen import Frozen
 from flowgen.distill.generator import Generator
 from flowgen.distill.intervals import Intervals, IntervalSampler, ToEdge, TwoTimes
@@ -20,9 +21,20 @@ from flowgen.distill.lagrangian import Lagrangian
 from flowgen.distill.piecewise_reflow import PiecewiseReflow, Windowed
 from flowgen.distill.reflow import Reflow
 from flowgen.distill.regression import Regression
+from flowgen.distill.semigroup import Semigroup
+from flowgen.distill.step_weights import Even, PerNoiseStep, PerStep, StepWeight
 from flowgen.distill.students import draw_intervals, flow_map
 from flowgen.distill.tangents import Normalised, NormalisedDerivative, Plain, Ramp, Tangent
 from flowgen.distill.together import Part, Together
+from flowgen.distill.triples import (
+    Approach,
+    Dyadic,
+    Middle,
+    NextStep,
+    Ratio,
+    Triples,
+    TripleSampler,
+)
 from flowgen.distill.uncertainty import Uncertainty
 from flowgen.distill.velocities import (
     OfData,
@@ -34,6 +46,23 @@ from flowgen.distill.velocities import (
 from flowgen.distill.velocity_distillation import KullbackLeibler, VelocityDistillation
 
 __all__ = [
+    "AlongPath",
+    "AlongVelocity",
+    "FirstStep",
+    "OwnJump",
+    "TeacherHeun",
+    "Semigroup",
+    "Even",
+    "PerNoiseStep",
+    "PerStep",
+    "StepWeight",
+    "Approach",
+    "Dyadic",
+    "Middle",
+    "NextStep",
+    "Ratio",
+    "Triples",
+    "TripleSampler",
     "Adversarial",
     "Adversary",
     "Contest",

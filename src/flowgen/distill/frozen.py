@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flowgen.core import Condition, VelocityField, domain_of
+from flowgen.core import Condition, InputError, VelocityField, domain_of
 
 
 class Frozen(nn.Module):
@@ -27,6 +27,17 @@ class Frozen(nn.Module):
         self._held = (field,)
         self._rest()
         self.domain = domain_of(field)
+
+    @classmethod
+    def of(cls, teacher: VelocityField | None) -> "Frozen":
+        """Return the teacher frozen, as it is if it is so already.
+
+        Raises:
+            InputError: If there is none.
+        """
+        if teacher is None:
+            raise InputError("this method needs a teacher: use flowgen distill teacher=<run>")
+        return teacher if isinstance(teacher, cls) else cls(teacher)
 
     @property
     def field(self) -> VelocityField:

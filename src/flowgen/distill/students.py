@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from flowgen.core import Condition, FlowMap, InputError, Pair, VelocityField
 from flowgen.distill.intervals import Intervals, IntervalSampler
+from flowgen.distill.triples import Triples, TripleSampler
 from flowgen.objectives.flow_matching import common_domain
 from flowgen.paths import Path
 
@@ -55,6 +56,29 @@ def draw_intervals(
     dtype = torch.promote_types(found.s.dtype, pair.x_1.dtype)
     s, t = (time.to(dtype).clamp(low, high) for time in (found.s, found.t))
     return Intervals(s, t, found.apart)
+
+
+def draw_triples(
+    sampler: TripleSampler,
+    progress: float,
+    path: Path,
+    model: VelocityField,
+    pair: Pair,
+    generator: torch.Generator | None,
+) -> Triples:
+    """Return a triple for each pair, as :func:`draw_intervals` returns intervals.
+
+    Raises:
+        InputError: If path and model share no time, or the segments are not the model's.
+    """
+    edges, own = getattr(sampler, "edges", None), getattr(model, "edges", None)
+    if own is not None and edges != own:
+        raise InputError(f"the student leads to the edges {own}, and is trained on {edges}")
+    low, high = common_domain(path, model)
+    found = sampler(len(pair), progress, generator=generator, device=pair.x_1.device)
+    dtype = torch.promote_types(found.s.dtype, pair.x_1.dtype)
+    s, r, t = (time.to(dtype).clamp(low, high) for time in (found.s, found.r, found.t))
+    return Triples(s, r, t, found.apart)
 
 
 def rows(cond: Condition | None, count: int) -> Condition | None:

@@ -50,9 +50,7 @@ class OfTeacher(nn.Module):
 
     def __init__(self, teacher: VelocityField | None) -> None:
         super().__init__()
-        if teacher is None:
-            raise InputError("this method needs a teacher: use flowgen distill teacher=<run>")
-        self.teacher = teacher if isinstance(teacher, Frozen) else Frozen(teacher)
+        self.teacher = Frozen.of(teacher)
 
     def forward(self, model: FlowMap, point: PathPoint, cond: Condition | None) -> Tensor:
         """Return the teacher's velocity ``(b, *d)``, see :class:`VelocitySource`."""

@@ -1,0 +1,62 @@
+"""How much each triple of the semigroup identity counts."""
+
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Float
+from torch import Tensor
+
+from flowgen.paths import Path
+
+_LEAST = 1e-6
+
+
+@runtime_checkable
+class StepWeight(Protocol):
+    """A factor for each triple ``s <= r <= t``."""
+
+    def __call__(self, path: Path, s: Tensor, r: Tensor, t: Tensor) -> Float[Tensor, " b"]:
+        """Return the factors, shape ``(b,)``."""
+        ...
+
+
+class Even:
+    """1 for all."""
+
+    def __call__(self, path: Path, s: Tensor, r: Tensor, t: Tensor) -> Float[Tensor, " b"]:
+        """Return ones, shape ``(b,)``."""
+        del path, r, t
+        return s * 0 + 1
+
+
+class PerStep:
+    """``((t - s) / (r - s))^2`` for mean velocities: the loss of velocity matching as steps shrink.
+
+    The difference of mean velocities is of the order of the first step, which this divides out.
+    """
+
+    def __call__(self, path: Path, s: Tensor, r: Tensor, t: Tensor) -> Float[Tensor, " b"]:
+        """Return the factors, shape ``(b,)``."""
+        del path
+        return ((t - s) / (r - s).clamp(min=_LEAST)).square()
+
+
+class PerNoiseStep:
+    """``1 / (l(s) - l(r))`` with the noise level ``l = sigma / alpha``, for differences of ends.
+
+    Args:
+        floor: Smallest ``alpha``, above 0; source-like times have an infinite level.
+
+    Source: Song and Dhariwal 2023, arXiv 2310.14189, section 3.3; Geng et al. 2024, arXiv
+        2406.14548, section 3.2.
+    """
+
+    def __init__(self, floor: float = 1e-3) -> None:
+        self.floor = float(floor)
+
+    def __call__(self, path: Path, s: Tensor, r: Tensor, t: Tensor) -> Float[Tensor, " b"]:
+        """Return the factors, shape ``(b,)``."""
+        del t
+        here, there = (path.coefficients(time) for time in (s, r))
+        level = here.sigma / here.alpha.clamp(min=self.floor)
+        later = there.sigma / there.alpha.clamp(min=self.floor)
+        return 1 / (level - later).clamp(min=_LEAST)

@@ -1,0 +1,259 @@
+"""A jump is two jumps: exact maps fulfil it, and the error of a first step is of its order."""
+
+import math
+
+import pytest
+import torch
+
+from flow_maps import ExactMap
+from flowgen.core import InputError
+from flowgen.distill import (
+    AlongPath,
+    AlongVelocity,
+    Approach,
+    Dyadic,
+    Even,
+    Middle,
+    NextStep,
+    OfData,
+    OfTeacher,
+    OwnJump,
+    PerNoiseStep,
+    PerStep,
+    Ratio,
+    Semigroup,
+    TeacherHeun,
+    TwoTimes,
+)
+from flowgen.objectives import EDMLogNormal, LogitNormal, Uniform
+from flowgen.paths import AffinePath, Linear
+from oracles import GaussianOracle
+
+PATH = AffinePath(Linear())
+MEAN = torch.tensor([2.0, -1.0])
+COV = torch.tensor([[0.25, 0.1], [0.1, 0.5]])
+HALVES = (0.0, 0.5, 1.0)
+
+
+@pytest.fixture
+def oracle():
+    return GaussianOracle(MEAN, COV)
+
+
+@pytest.mark.parametrize("shape", [(2,), (1, 2, 1)])
+@pytest.mark.parametrize(
+    "triples",
+    [
+        Middle(TwoTimes(diagonal=0.25)),
+        Middle(TwoTimes(diagonal=0.25), share=0.2),
+        Middle(TwoTimes(diagonal=0.25), share=None),
+        Dyadic(levels=4, diagonal=0.25),
+        Approach(TwoTimes(diagonal=0.5)),
+    ],
+)
+def test_two_exact_jumps_are_one(triples, shape, generator):
+    oracle = GaussianOracle(MEAN, COV, shape=shape)
+    objective = Semigroup(PATH, triples, OwnJump(), velocity=OfTeacher(oracle))
+    objective.total_steps = 10
+    pair = oracle.sample(64, generator=generator)
+    for step in (0, 5, 9):
+        loss = objective(ExactMap(oracle), pair, step=step, generator=generator)
+        # Mean velocities of short intervals lose digits: the shortest here is near 1e-3.
+        assert float(loss.value.detach().max()) < 1e-16
+
+
+@pytest.mark.parametrize("edges", [(0.0, 1.0), HALVES])
+@pytest.mark.parametrize("heun", [False, True])
+def test_error_of_a_teachers_step_is_of_its_order(oracle, heun, edges):
+    """Ends differ by ``O(h^2)`` after an Euler step and ``O(h^3)`` after one of Heun's."""
+    first = TeacherHeun(oracle) if heun else AlongVelocity(OfTeacher(oracle))
+    pair = oracle.sample(512, generator=torch.Generator().manual_seed(0))
+    sizes = []
+    for h in (0.02, 0.01):
+        triples = NextStep(LogitNormal(0.0, 0.5), edges, step=h)
+        objective = Semigroup(PATH, triples, first, ends=True)
+        generator = torch.Generator().manual_seed(1)
+        loss = objective(ExactMap(oracle, edges), pair, generator=generator)
+        sizes.append(float(loss.value.detach().mean().sqrt()))
+    order = math.log2(sizes[0] / sizes[1])
+    assert order == pytest.approx(3 if heun else 2, abs=0.25)
+
+
+def test_target_of_the_path_has_the_true_mean(oracle):
+    """Consistency training: given the state, targets scatter around the map up to ``O(h^2)``."""
+    n, h = 100_000, 0.05
+    state, s = torch.tensor([0.4, 0.2]).double(), 0.5
+    generator = torch.Generator().manual_seed(2)
+    mean_1, _ = oracle.posterior_means(state[None], torch.tensor([s]).double())
+    total = COV.double() * s**2 + torch.eye(2).double() * (1 - s) ** 2
+    gain = s * COV.double() @ torch.linalg.inv(total)
+    spread = torch.linalg.cholesky(COV.double() - gain @ (s * COV.double()))
+    x_1 = mean_1 + torch.randn(n, 2, generator=generator, dtype=torch.float64) @ spread.T
+    x_0 = (state - s * x_1) / (1 - s)
+    r = torch.full((n,), s + h).double()
+    later = (s + h) * x_1 + (1 - s - h) * x_0
+    student, one = ExactMap(oracle, (0.0, 1.0)), torch.ones(n).double()
+    ends = later + (1 - r)[:, None] * student.mean_velocity(later, r, one)
+    start = torch.full((1,), s).double()
+    truth = oracle.flow(state[None], start, one[:1])[0]
+    error = (ends.mean(dim=0) - truth).abs()
+    assert (error < 4 * ends.std(dim=0) / n**0.5 + h**2).all()
+
+
+def test_where_the_first_step_ends_the_jump_the_map_plays_no_part(oracle, generator):
+    """The target is the data itself: denoising, as in the first stage of easy consistency."""
+
+    class Never(ExactMap):
+        def mean_velocity(self, x, s, t, cond=None):
+            return super().mean_velocity(x, s, t, cond) * torch.where(s < 1, 1.0, 1e6)[:, None]
+
+    pair = oracle.sample(64, generator=generator)
+
+    class Whole(NextStep):
+        def __call__(self, n, progress=1.0, *, generator=None, device=None):
+            found = super().__call__(n, progress, generator=generator, device=device)
+            return type(found)(found.s, found.t, found.t, n)
+
+    loss = Semigroup(PATH, Whole(), AlongPath(), ends=True)(
+        Never(oracle, (0.0, 1.0)), pair, generator=generator
+    )
+    x = PATH.sample(pair, loss.t).x_t
+    ends = oracle.flow(x, loss.t, torch.ones_like(loss.t))
+    expected = (ends - pair.x_1).square().mean(dim=1)
+    torch.testing.assert_close(loss.value.detach(), expected)
+
+
+def test_alpha_flow_leaves_the_map_by_the_square_of_its_share(oracle):
+    """At 1 it is flow matching along the interval; halving the share quarters what is missing."""
+    pair = oracle.sample(512, generator=torch.Generator().manual_seed(0))
+    missing = []
+    for share in (0.1, 0.05):
+        triples = Middle(TwoTimes(LogitNormal(), diagonal=0.0), share=share)
+        objective = Semigroup(PATH, triples, AlongVelocity(OfTeacher(oracle)), ends=True)
+        loss = objective(ExactMap(oracle), pair, generator=torch.Generator().manual_seed(1))
+        missing.append(float(loss.value.detach().mean().sqrt()))
+    assert math.log2(missing[0] / missing[1]) == pytest.approx(2, abs=0.2)
+    approach = Approach(TwoTimes())
+    assert approach.share(0.0) == 1.0
+    assert approach.share(0.5) == 0.5
+    assert approach.share(1.0) == 0.005
+
+
+def test_gradient_passes_through_the_long_jump_alone(oracle, generator):
+    pair = oracle.sample(64, generator=generator)
+    student = ExactMap(oracle, error=0.3)
+    objective = Semigroup(PATH, Middle(TwoTimes(diagonal=0.0)), OwnJump())
+    objective(student, pair, generator=torch.Generator().manual_seed(1)).total().backward()
+
+    draws = Middle(TwoTimes(diagonal=0.0))(64, generator=torch.Generator().manual_seed(1))
+    s, r, t = (time.double() for time in (draws.s, draws.r, draws.t))
+    x = PATH.sample(pair, s).x_t
+    halves = 0.5 * (
+        student.mean_velocity(x, s, r)
+        + student.mean_velocity(x + (r - s)[:, None] * student.mean_velocity(x, s, r), r, t)
+    )
+    other = ExactMap(oracle, error=0.3)
+    (other.mean_velocity(x, s, t) - halves.detach()).square().mean().backward()
+    torch.testing.assert_close(student.error.grad, other.error.grad, rtol=1e-6, atol=0)
+
+
+def test_targets_of_an_average_follow_it(oracle, generator):
+    """An average that stands still at the truth gives true targets to a student that is wrong."""
+    pair = oracle.sample(64, generator=generator)
+    objective = Semigroup(PATH, Middle(TwoTimes(diagonal=0.0)), OwnJump(), target_decay=0.5)
+    objective.begin(ExactMap(oracle))
+    student = ExactMap(oracle, error=0.5)
+    loss = objective(student, pair, generator=torch.Generator().manual_seed(1))
+    draws = Middle(TwoTimes(diagonal=0.0))(64, generator=torch.Generator().manual_seed(1))
+    s, t = draws.s.double(), draws.t.double()
+    bump = torch.sin(PATH.sample(pair, s).x_t + (2 * s - t)[:, None])
+    expected = (0.5 * bump).square().mean(dim=1)
+    torch.testing.assert_close(loss.value.detach(), expected, rtol=1e-6, atol=1e-9)
+    assert "average.error" in objective.state_dict()
+    for step in (100, 101):
+        objective.after_step(student, step)
+    assert float(objective.average.error) == pytest.approx(0.375)
+
+
+def test_times_of_every_sampler(generator):
+    n = 700
+    found = Dyadic(levels=7, diagonal=0.5)(n, generator=generator)
+    lengths = (found.t - found.s)[: found.apart]
+    assert found.apart == 350
+    assert sorted(set(lengths.tolist())) == [2.0**-i for i in range(6, -1, -1)]
+    assert ((found.s[: found.apart] / lengths) % 1 == 0).all()
+    assert torch.equal(found.r - found.s, (found.t - found.s) / 2)
+    assert (found.t[found.apart :] == found.s[found.apart :]).all()
+
+    steps = NextStep(Uniform(), HALVES, step=0.01, halvings=3)
+    for progress, h in ((0.0, 0.08), (0.3, 0.04), (0.74, 0.02), (0.75, 0.01), (1.0, 0.01)):
+        found = steps(n, progress, generator=generator)
+        assert float((found.r - found.s).max()) == pytest.approx(h, rel=1e-4)
+        assert (found.r <= found.t).all()
+        assert set(found.t.tolist()) == {0.5, 1.0}
+
+
+def test_ratio_of_noise_levels_begins_at_denoising():
+    """``r = 0`` at low noise in the first stage; the ratio tightens from stage to stage."""
+    times = EDMLogNormal(-1.1, 2.0)
+    ratio = Ratio(times, stages=8)
+    draws = [torch.Generator().manual_seed(0) for _ in range(3)]
+    early, late = (ratio(4000, p, generator=g) for p, g in zip((0.0, 0.99), draws, strict=False))
+    assert torch.equal(early.s, late.s)
+    level = (1 - early.s) / early.s
+    near = 1 + 8 * torch.sigmoid(-level)
+    expected = (level * (1 - near / 2)).clamp(min=0)
+    torch.testing.assert_close((1 - early.r) / early.r, expected, rtol=1e-3, atol=1e-5)
+    assert (early.r[level < 0.5] == 1).all()
+    assert (late.r <= early.r).all()
+    assert (late.r >= late.s).all()
+    tight = (level * (1 - near / 256)).clamp(min=0)
+    torch.testing.assert_close((1 - late.r) / late.r, tight, rtol=1e-3, atol=1e-5)
+
+
+def test_weights_of_steps():
+    s, r, t = (torch.tensor([value]).double() for value in (0.4, 0.5, 1.0))
+    assert float(Even()(PATH, s, r, t)) == 1
+    assert float(PerStep()(PATH, s, r, t)) == pytest.approx(36)
+    # 1 / (l - l') = s r / (r - s) on the linear path
+    assert float(PerNoiseStep()(PATH, s, r, t)) == pytest.approx(0.4 * 0.5 / 0.1)
+
+
+def test_per_step_makes_the_loss_of_small_steps_that_of_velocity_matching(oracle):
+    pair = oracle.sample(256, generator=torch.Generator().manual_seed(0))
+    losses = []
+    for h in (0.02, 0.005):
+        triples = NextStep(LogitNormal(0.0, 0.5), step=h)
+        objective = Semigroup(PATH, triples, AlongVelocity(OfTeacher(oracle)), weight=PerStep())
+        generator = torch.Generator().manual_seed(1)
+        loss = objective(ExactMap(oracle, (0.0, 1.0), error=0.5), pair, generator=generator)
+        losses.append(float(loss.value.detach().mean()))
+    assert losses[0] == pytest.approx(losses[1], rel=0.1)
+
+
+def test_bad_settings_are_told(oracle, generator):
+    pair = oracle.sample(8, generator=generator)
+    with pytest.raises(InputError, match="leads to the edges"):
+        Semigroup(PATH, NextStep(), AlongPath())(ExactMap(oracle, HALVES), pair)
+    with pytest.raises(InputError, match="none is given"):
+        Semigroup(PATH, Middle(TwoTimes()), OwnJump())(ExactMap(oracle), pair)
+    with pytest.raises(InputError, match="target_decay"):
+        Semigroup(PATH, NextStep(), AlongPath(), target_decay=1.0)
+    for make in (
+        lambda: Middle(TwoTimes(), share=1.0),
+        lambda: Dyadic(levels=0),
+        lambda: NextStep(step=0.0),
+        lambda: Ratio(Uniform(), stages=0),
+        lambda: Approach(TwoTimes(), snap=0.5),
+    ):
+        with pytest.raises(InputError, match="must be"):
+            make()
+
+
+def test_data_alone_teach_the_velocity_where_there_is_no_length(oracle, generator):
+    pair = oracle.sample(64, generator=generator)
+    objective = Semigroup(PATH, Dyadic(diagonal=1.0), OwnJump(), velocity=OfData())
+    loss = objective(ExactMap(oracle), pair, generator=generator)
+    point = PATH.sample(pair, loss.t)
+    scatter = (point.v_t - oracle(point.x_t, loss.t)).square().mean(dim=1)
+    torch.testing.assert_close(loss.value.detach(), scatter)
