@@ -33,12 +33,14 @@ ELSEWHERE = {"diffusion", "distill", "experiment", "grid", "guidance", "trainer"
 """Groups that are walked in ``test_every_choice.py`` and ``test_distill.py``, or of other verbs."""
 
 LEFT_OUT = {
-    *("sampler=stored", "sampler=expressway", "coupling=semidiscrete", "coupling=stored"),
+    *("sampler=stored", "sampler=expressway"),
+    *("coupling=semidiscrete", "coupling=stored", "coupling=made_pairs"),
     *("sampler=map", "sampler=segment", "sampler=renoise", "callbacks=distill"),
 }
 """The first two samplers need a trained model, so only sampling and evaluation offer them; these
-couplings need a file fitted to the very data, see ``test_fit_coupling.py``, ``test_fit_pairs.py``;
-the others belong to students, see ``test_distill.py``.
+couplings need a file fitted to the very data, or pairs of a teacher, see ``test_fit_coupling.py``,
+``test_fit_pairs.py`` and ``test_make_pairs.py``; the others belong to students, see
+``test_distill.py``.
 """
 
 IMAGES = {"digits", "fashion_mnist", "image_folder", "mnist5k"}

@@ -23,9 +23,9 @@ CHOICES = [
     (group, file.stem)
     for group in ("time_sampler", "weighting", "distance", "coupling", "objective")
     for file in sorted((CONFIGS / group).glob("*.yaml"))
-    # These need a file fitted to the data (test_fit_coupling.py, test_fit_pairs.py), or a path with
-    # noise and two networks (test_flow_and_score.py).
-    if file.stem not in ("semidiscrete", "stored", "flow_and_score")
+    # These need a file fitted to the data (test_fit_coupling.py, test_fit_pairs.py), pairs of a
+    # teacher (test_make_pairs.py), or a path with noise and two networks (test_flow_and_score.py).
+    if file.stem not in ("semidiscrete", "stored", "made_pairs", "flow_and_score")
 ]
 
 
