@@ -18,6 +18,7 @@ from flowgen.distill.frozen import Frozen
 from flowgen.distill.generator import Generator
 from flowgen.distill.intervals import Intervals, IntervalSampler, ToEdge, TwoTimes
 from flowgen.distill.lagrangian import Lagrangian
+from flowgen.distill.perceptual import PerceptualMatching
 from flowgen.distill.piecewise_reflow import PiecewiseReflow, Windowed
 from flowgen.distill.reflow import Reflow
 from flowgen.distill.regression import Regression
@@ -91,6 +92,7 @@ __all__ = [
     "OfStudent",
     "OfTeacher",
     "Part",
+    "PerceptualMatching",
     "PiecewiseReflow",
     "Plain",
     "Ramp",

@@ -12,7 +12,7 @@ from flowgen.metrics.image_distances import FeatureSummary, ImageDistances, imag
 from flowgen.metrics.inception import InceptionFeatures
 from flowgen.metrics.kernel import KernelDistance, kernel_distance
 from flowgen.metrics.label_probe import LabelProbe, label_probe
-from flowgen.metrics.lpips import LPIPS
+from flowgen.metrics.lpips import LPIPS, PerceptualNetwork
 from flowgen.metrics.neighbours import NeighbourStatistics, neighbour_statistics
 from flowgen.metrics.paired import psnr, rmse, ssim
 from flowgen.metrics.path_metrics import PathStatistics, path_statistics
@@ -33,6 +33,7 @@ __all__ = [
     "LabelProbe",
     "NeighbourStatistics",
     "PathStatistics",
+    "PerceptualNetwork",
     "PixelFeatures",
     "Wasserstein",
     "energy_distance",

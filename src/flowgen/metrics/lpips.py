@@ -31,6 +31,73 @@ _SHIFT = (-0.030, -0.088, -0.188)
 _SCALE = (0.458, 0.448, 0.450)
 
 
+class PerceptualNetwork(nn.Module):
+    """The distance of pairs of images as a function with a gradient; its weights learn nothing.
+
+    Args:
+        trunk: File with the weights of AlexNet (``alexnet-owt-*.pth``).
+        heads: File with the weights of the five heads (``alex.pth`` of version 0.1).
+
+    Raises:
+        InputError: If a file is missing or holds something else.
+    """
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, trunk: str | Path, heads: str | Path) -> None:
+        super().__init__()
+        network = _alexnet()
+        state = {
+            name.removeprefix("features."): value
+            for name, value in _read(trunk).items()
+            if name.startswith("features.")
+        }
+        try:
+            network.load_state_dict(state)
+            read = _read(heads)
+            for i, c in enumerate(CHANNELS):
+                self.register_buffer(f"head{i}", read[f"lin{i}.model.1.weight"].reshape(1, c, 1, 1))
+        except (RuntimeError, KeyError) as error:
+            raise InputError(
+                f"{trunk} and {heads} do not hold the weights of AlexNet and of the heads of "
+                f"LPIPS 0.1 ({' '.join(str(error).split())[:80]})"
+            ) from error
+        self.slices = nn.ModuleList(network[a:b] for a, b in pairwise(_ENDS))
+        self.register_buffer("shift", torch.tensor(_SHIFT)[:, None, None])
+        self.register_buffer("scale", torch.tensor(_SCALE)[:, None, None])
+        self.eval().requires_grad_(False)
+
+    def forward(
+        self, x: Float[Tensor, "n c h w"], y: Float[Tensor, "n c h w"]
+    ) -> Float[Tensor, " n"]:
+        """Return the distance of each pair, shape ``(n,)``.
+
+        Args:
+            x: Images in ``[-1, 1]`` with 1 or 3 channels, 31 pixels or more on a side.
+            y: The same.
+
+        Raises:
+            InputError: If they are smaller.
+        """
+        if min(x.shape[-2:]) < MIN_SIDE:
+            raise InputError(
+                f"LPIPS needs images of {MIN_SIDE} pixels or more, got {tuple(x.shape[-2:])}"
+            )
+        a, b = ((side.expand(-1, 3, -1, -1) - self.shift) / self.scale for side in (x, y))
+        total = a.new_zeros(len(x))
+        for i, layers in enumerate(self.slices):
+            a, b = layers(a), layers(b)
+            apart = (_unit(a) - _unit(b)).square()
+            total = total + conv2d(apart, getattr(self, f"head{i}")).mean(dim=(1, 2, 3))
+        return total
+
+    def train(self, mode: bool = True) -> "PerceptualNetwork":
+        """Stay in evaluation mode, whatever the owner does."""
+        del mode
+        return super().train(False)
+
+
 class LPIPS:
     """The perceptual distance of pairs of images; 0 for equal ones.
 
@@ -55,26 +122,7 @@ class LPIPS:
             raise InputError(f"batch_size must be >= 1, got {batch_size}")
         self.batch_size = batch_size
         self.device = torch.device(device)
-        network = _alexnet()
-        state = {
-            name.removeprefix("features."): value
-            for name, value in _read(trunk).items()
-            if name.startswith("features.")
-        }
-        try:
-            network.load_state_dict(state)
-            read = _read(heads)
-            self._heads = [
-                read[f"lin{i}.model.1.weight"].reshape(1, c, 1, 1).to(self.device)
-                for i, c in enumerate(CHANNELS)
-            ]
-        except (RuntimeError, KeyError) as error:
-            raise InputError(
-                f"{trunk} and {heads} do not hold the weights of AlexNet and of the heads of "
-                f"LPIPS 0.1 ({' '.join(str(error).split())[:80]})"
-            ) from error
-        network = network.to(self.device).eval().requires_grad_(False)
-        self._slices = [network[a:b] for a, b in pairwise(_ENDS)]
+        self._network = PerceptualNetwork(trunk, heads).to(self.device)
 
     @torch.no_grad()
     def __call__(
@@ -89,29 +137,16 @@ class LPIPS:
         check_images(y)
         if x.shape != y.shape:
             raise InputError(f"pairs must have one shape, got {tuple(x.shape)}, {tuple(y.shape)}")
-        if min(x.shape[-2:]) < MIN_SIDE:
-            raise InputError(f"LPIPS needs images of {MIN_SIDE} pixels or more, got {x.shape[-2:]}")
         parts = zip(x.split(self.batch_size), y.split(self.batch_size), strict=True)
-        return torch.cat([self._distances(a, b) for a, b in parts])
-
-    def _distances(self, x: Tensor, y: Tensor) -> Tensor:
-        a, b = self._scaled(x), self._scaled(y)
-        total = torch.zeros(len(x), device=self.device)
-        for layers, head in zip(self._slices, self._heads, strict=True):
-            a, b = layers(a), layers(b)
-            total = total + conv2d((_unit(a) - _unit(b)).square(), head).mean(dim=(1, 2, 3))
-        return total.cpu()
+        return torch.cat([self._network(*map(self._scaled, part)).cpu() for part in parts])
 
     def _scaled(self, images: Tensor) -> Tensor:
-        x = images.to(self.device).float().expand(-1, 3, -1, -1) / 127.5 - 1
-        shift, scale = (
-            torch.tensor(v, device=self.device)[:, None, None] for v in (_SHIFT, _SCALE)
-        )
-        return (x - shift) / scale
+        return images.to(self.device).float() / 127.5 - 1
 
 
 def _unit(x: Tensor) -> Tensor:
-    return x / (x.square().sum(dim=1, keepdim=True).sqrt() + 1e-10)
+    # Equal to x / (norm + 1e-10), but with a gradient where all channels are 0.
+    return x / x.square().sum(dim=1, keepdim=True).clamp(min=1e-20).sqrt()
 
 
 def _alexnet() -> nn.Sequential:
