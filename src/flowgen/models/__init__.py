@@ -25,6 +25,7 @@ from flowgen.models.guidance import (
 )
 from flowgen.models.interpolant_field import InterpolantField
 from flowgen.models.mlp import MLP
+from flowgen.models.norms import NonScalingNorm, Norm, ScalingNorm
 from flowgen.models.positions import LearnedPositions, Positions, RotaryPositions
 from flowgen.models.time_embedding import TimeEmbedding
 from flowgen.models.unet import UNet
@@ -46,11 +47,14 @@ __all__ = [
     "LabelConditioner",
     "LabelEmbedding",
     "LearnedPositions",
+    "NonScalingNorm",
+    "Norm",
     "Positions",
     "PredictionField",
     "Projected",
     "Rescaled",
     "RotaryPositions",
+    "ScalingNorm",
     "SegmentField",
     "TimeEmbedding",
     "UNet",

@@ -18,6 +18,7 @@ from flowgen.core import Condition, InputError
 from flowgen.models.attention import Attention
 from flowgen.models.checks import check_fraction, check_inputs, check_positive, sample_shape
 from flowgen.models.conditioning import ConditionEmbedding
+from flowgen.models.norms import Norm, ScalingNorm
 from flowgen.models.positions import Positions, RotaryPositions
 
 
@@ -29,11 +30,19 @@ class DiTBlock(nn.Module):
         heads: Number of attention heads.
         mlp_width: Size of the hidden layer.
         dropout: Fraction of features dropped from each branch, in ``[0, 1)``.
+        norm: Builds the modulated normalisation from ``width``.
     """
 
-    def __init__(self, width: int, heads: int, mlp_width: int, dropout: float) -> None:
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        mlp_width: int,
+        dropout: float,
+        norm: Callable[[int], Norm] = ScalingNorm,
+    ) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
+        self.norm = norm(width)
         self.attention = Attention(width, heads)
         self.mlp = nn.Sequential(
             nn.Linear(width, mlp_width), nn.GELU(approximate="tanh"), nn.Linear(mlp_width, width)
@@ -55,9 +64,9 @@ class DiTBlock(nn.Module):
             rotation: Angles of rotary positions, or None.
         """
         shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = modulation.unsqueeze(2).unbind(1)
-        branch = self.attention(modulate(self.norm(tokens), shift, scale), rotation)
+        branch = self.attention(self.norm(tokens, shift, scale), rotation)
         tokens = tokens + gate * self.dropout(branch)
-        branch = self.mlp(modulate(self.norm(tokens), mlp_shift, mlp_scale))
+        branch = self.mlp(self.norm(tokens, mlp_shift, mlp_scale))
         return tokens + mlp_gate * self.dropout(branch)
 
 
@@ -74,6 +83,8 @@ class DiT(nn.Module):
         mlp_ratio: Hidden size of the two-layer networks over ``width``, above 0.
         positions: Builds the positions from ``(grid, width, heads)``: ``RotaryPositions``,
             ``LearnedPositions``, or a partial of one.
+        norm: Builds the modulated normalisation from ``width``: ``ScalingNorm``, or
+            ``NonScalingNorm`` for consistency training on latents.
         dropout: Fraction of features dropped from each branch while training, in ``[0, 1)``.
         interval: Whether it is told the length of a jump, as the network of a flow map is.
         max_frequency: Of the embedding of times, radians per unit of time, above 1; low ones make
@@ -96,6 +107,7 @@ class DiT(nn.Module):
         heads: int = 6,
         mlp_ratio: float = 4.0,
         positions: Callable[[tuple[int, int], int, int], Positions] = RotaryPositions,
+        norm: Callable[[int], Norm] = ScalingNorm,
         dropout: float = 0.0,
         interval: bool = False,
         max_frequency: float = 100.0,
@@ -117,10 +129,11 @@ class DiT(nn.Module):
         self.modulation = nn.Linear(width, (6 * depth + 2) * width)
         self.embed = nn.Linear(channels * patch**2, width)
         self.blocks = nn.ModuleList(
-            DiTBlock(width, heads, max(1, round(mlp_ratio * width)), dropout) for _ in range(depth)
+            DiTBlock(width, heads, max(1, round(mlp_ratio * width)), dropout, norm)
+            for _ in range(depth)
         )
         self.positions = positions(self.grid, width, heads)
-        self.norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
+        self.norm = norm(width)
         self.out = nn.Linear(width, channels * patch**2)
         self._initialise()
 
@@ -153,7 +166,7 @@ class DiT(nn.Module):
         for block, of_block in zip(self.blocks, by_block, strict=True):
             tokens = block(tokens, of_block, rotation)
         shift, scale = last.unsqueeze(2).unbind(1)
-        return self._image(self.out(modulate(self.norm(tokens), shift, scale)))
+        return self._image(self.out(self.norm(tokens, shift, scale)))
 
     def _patches(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n k"]:
         (rows, columns), p = self.grid, self.patch
@@ -164,10 +177,3 @@ class DiT(nn.Module):
         (rows, columns), p = self.grid, self.patch
         patches = patches.view(-1, rows, columns, self.shape[0], p, p)
         return patches.permute(0, 3, 1, 4, 2, 5).reshape(-1, *self.shape)
-
-
-def modulate(
-    x: Float[Tensor, "b n w"], shift: Float[Tensor, "#b 1 w"], scale: Float[Tensor, "#b 1 w"]
-) -> Float[Tensor, "b n w"]:
-    """Return ``x (1 + scale) + shift``, one shift and scale for all tokens of a sample."""
-    return x * (1 + scale) + shift

@@ -1,0 +1,67 @@
+"""Normalisation of tokens, modulated by time and condition.
+
+``LayerNorm(x) (1 + scale) + shift`` lets a network amplify some features. Where latents have
+outliers it amplifies those too; without the scale it cannot.
+"""
+
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import layer_norm
+
+_EPS = 1e-6
+
+
+@runtime_checkable
+class Norm(Protocol):
+    """Normalises each token over its features, then modulates it."""
+
+    def __call__(
+        self, x: Float[Tensor, "b n w"], shift: Tensor, scale: Tensor
+    ) -> Float[Tensor, "b n w"]:
+        """Return the tokens, shape ``(b, n, w)``; shift and scale are ``(b or 1, 1, w)``."""
+        ...
+
+
+class ScalingNorm(nn.Module):
+    """``LayerNorm(x) (1 + scale) + shift``, as in adaLN-zero.
+
+    Args:
+        width: Features of a token.
+
+    Source: Peebles and Xie 2022, arXiv 2212.09748, section 3.2.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+
+    def forward(
+        self, x: Float[Tensor, "b n w"], shift: Tensor, scale: Tensor
+    ) -> Float[Tensor, "b n w"]:
+        """Return the modulated tokens, see :class:`Norm`."""
+        return layer_norm(x, (self.width,), eps=_EPS) * (1 + scale) + shift
+
+
+class NonScalingNorm(nn.Module):
+    """``LayerNorm(x) + shift``: every feature keeps its unit variance, outliers are not amplified.
+
+    For consistency training on latents. The shift has the bias of the layer that makes it.
+
+    Args:
+        width: Features of a token.
+
+    Source: Dao et al. 2025, arXiv 2502.01441, section 4.5 (non-scaling layer norm).
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+
+    def forward(
+        self, x: Float[Tensor, "b n w"], shift: Tensor, scale: Tensor
+    ) -> Float[Tensor, "b n w"]:
+        """Return the shifted tokens, see :class:`Norm`."""
+        del scale
+        return layer_norm(x, (self.width,), eps=_EPS) + shift
