@@ -16,7 +16,7 @@ from flowgen.integrators import (
     Uniform,
 )
 from flowgen.models import MLP, FlowMapField, SegmentField
-from flowgen.paths import AffinePath, Linear, Trig, Velocity
+from flowgen.paths import AffinePath, Data, Linear, Trig, Velocity
 from oracles import GaussianOracle
 
 MEAN = torch.tensor([2.0, -1.0])
@@ -114,6 +114,18 @@ def test_fields_are_the_maps_they_say(path, generator):
     torch.testing.assert_close(field.mean_velocity(x, s, s), field(x, s))
     single = SegmentField(MLP((2,), width=16), AffinePath(path), Velocity(), edges=EDGES)
     assert torch.equal(single.mean_velocity(x, s, t), single(x, s))
+
+
+def test_a_map_in_a_prediction_that_is_singular_at_the_data(generator):
+    """Its one jump is the prediction of the data, but for the margin that is kept."""
+    torch.manual_seed(0)
+    network = MLP((2,), width=16)
+    torch.nn.init.normal_(network.out.weight)
+    x_0 = torch.randn(8, 2, generator=generator)
+    field = SegmentField(network, AffinePath(Linear()), Data(), t_eps=1e-3)
+    x_1 = Sampler(Jump(), Uniform(), 1).sample(field, x_0)
+    expected = network(x_0, torch.zeros(8))
+    torch.testing.assert_close(x_1, 0.999 * expected + 0.001 * x_0, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("edges", [[0, 1, 0.5], [0.1, 1], [0, 0.9], [0], [0, float("nan"), 1]])

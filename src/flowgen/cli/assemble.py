@@ -103,8 +103,9 @@ def module(cfg: DictConfig) -> FlowModule:
         InputError: If a part rejects its settings.
     """
     coupling, objective = make(cfg.coupling, "coupling"), make(cfg.objective, "objective")
-    if isinstance(objective, Scheduled):
-        objective.total_steps = cfg.trainer.max_steps
+    scheduled: Any = objective
+    if isinstance(scheduled, Scheduled):
+        scheduled.total_steps = cfg.trainer.max_steps
     if getattr(objective, "learns_score", False):
         _add_noise_network(cfg)
     sampled = pipeline(cfg)

@@ -43,7 +43,7 @@ class Exact:
         """Return ``D_w f (b, *d)``, see :class:`Derivative`."""
         with torch.no_grad(), math_attention(), torch.autocast(x.device.type, enabled=False):
             tangents = (w.to(x.dtype), torch.ones_like(s))
-            _, derivative = torch.func.jvp(function, (x, s), tangents)
+            derivative = torch.func.jvp(function, (x, s), tangents)[1]
         return derivative.detach()
 
 

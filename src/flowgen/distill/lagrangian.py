@@ -89,7 +89,8 @@ class Lagrangian(nn.Module):
                 return x[:k] + expand(t - s[:k], away) * away
 
             with math_attention(), torch.autocast(x.device.type, enabled=False):
-                end, speed = torch.func.jvp(jump, (t[:k],), (torch.ones_like(t[:k]),))
+                moved = torch.func.jvp(jump, (t[:k],), (torch.ones_like(t[:k]),))
+            end, speed = moved[0], moved[1]
             coefficients = self.path.coefficients(t[:k])
             there = PathPoint(end.detach(), point.v_t[:k], t[:k], coefficients)
             parts.append(speed - self.ahead(student, there, cond))

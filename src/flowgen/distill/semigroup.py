@@ -22,6 +22,8 @@ from flowgen.core import (
     expand,
     mean_over_dims,
 )
+from flowgen.distill.denoising import Denoising
+from flowgen.distill.distance_schedules import DistanceSchedule
 from flowgen.distill.first_steps import FirstStep, rows_of
 from flowgen.distill.step_weights import Even, StepWeight
 from flowgen.distill.students import draw_triples, flow_map, same_masks
@@ -43,7 +45,10 @@ class Semigroup(nn.Module):
         velocity: What rows without a length learn; may be None where there are none.
         weight: Factor of each triple; 1 if None.
         ends: Compare ends ``X`` instead of mean velocities: their difference times ``t - s``.
-        distance: Squared, mean over dimensions, if None.
+        distance: Squared, mean over dimensions, if None; may change over the run.
+        denoising: A regression of the data at little noise beside it; None for none.
+        settled: In ``(0, 1)``: where the second jump begins at this time or later, the student as
+            it was at the start of the run makes it; None lets all be made anew.
         target_decay: Decay of an averaged student that makes the targets, in ``[0, 1)``;
             None lets the student make them itself.
 
@@ -51,7 +56,8 @@ class Semigroup(nn.Module):
         total_steps: Optimiser steps of the run; None until it is told, and schedules are over.
 
     Raises:
-        InputError: If ``target_decay`` leaves its range.
+        InputError: If a number leaves its range, or data are regressed by jumps that do not lead
+            to them.
 
     Source: Song et al. 2023, arXiv 2303.01469, algorithms 2 and 3; Frans et al. 2024, arXiv
         2410.12557, eq. 4; Boffi et al. 2025, arXiv 2505.18825, eq. 17; Zhang et al. 2025, arXiv
@@ -67,27 +73,38 @@ class Semigroup(nn.Module):
         velocity: VelocitySource | None = None,
         weight: StepWeight | None = None,
         ends: bool = False,
-        distance: Distance | None = None,
+        distance: Distance | DistanceSchedule | None = None,
+        denoising: Denoising | None = None,
+        settled: float | None = None,
         target_decay: float | None = None,
     ) -> None:
         super().__init__()
         if target_decay is not None and not 0 <= target_decay < 1:
             raise InputError(f"target_decay must be in [0, 1), got {target_decay}")
+        if settled is not None and not 0 < settled < 1:
+            raise InputError(f"settled must be in (0, 1), got {settled}")
+        if denoising is not None and getattr(triples, "edges", None) != (0.0, 1.0):
+            raise InputError("denoising needs triples that all lead to the data, e.g. NoiseGrid")
         self.path = path
         self.triples = triples
         self.first = first
         self.velocity = velocity
         self.weight: StepWeight = Even() if weight is None else weight
         self.ends = ends
-        self.distance: Distance = Squared() if distance is None else distance
+        self.distance: Distance | DistanceSchedule = Squared() if distance is None else distance
+        self.denoising = denoising
+        self.settled = settled
         self.target_decay = target_decay
         self.average: nn.Module | None = None
+        self.start: nn.Module | None = None
         self.total_steps: int | None = None
 
     def begin(self, field: nn.Module) -> None:
-        """Take a copy of the student, where an average makes the targets."""
+        """Take copies of the student, where an average or its start makes targets."""
         if self.target_decay is not None:
             self.average = copy.deepcopy(field).eval().requires_grad_(False)
+        if self.settled is not None:
+            self.start = copy.deepcopy(field).eval().requires_grad_(False)
 
     @torch.no_grad()
     def after_step(self, field: nn.Module, step: int) -> None:
@@ -95,7 +112,8 @@ class Semigroup(nn.Module):
         if self.average is None or self.target_decay is None:
             return
         decay = min(self.target_decay, (1 + step) / (10 + step))
-        mine, theirs = list(self.average.parameters()), list(field.parameters())
+        mine: list[Tensor] = list(self.average.parameters())
+        theirs: list[Tensor] = list(field.parameters())
         torch._foreach_lerp_(mine, theirs, 1 - decay)
 
     def forward(
@@ -147,7 +165,17 @@ class Semigroup(nn.Module):
         if self.ends:
             length = torch.cat([(t - s)[:k], torch.ones_like(s[k:])])
             difference = expand(length, difference) * difference
-        return Loss(weight * self.distance(difference), pair, s, terms)
+        distance = self.distance
+        if isinstance(distance, DistanceSchedule):
+            distance = distance.at(progress)
+        value = weight * distance(difference)
+        if self.denoising is not None:
+            # All rows have a length and lead to the data, as the constructor has seen.
+            ends = x + expand(t - s, x) * (difference_of_means + wanted)
+            denoised = self.denoising(self.path, pair, ends, s)
+            terms["denoising"] = denoised.detach()
+            value = value + denoised
+        return Loss(value, pair, s, terms)
 
     @torch.no_grad()
     def _wanted(

@@ -5,11 +5,10 @@ noise in between (``Renoise``). Euler's method along such a map goes along its c
 exact only where the flow is straight.
 """
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from flowgen.core import Condition, FlowMap, InputError, VelocityField
+from flowgen.core import Condition, FlowMap, InputError, VelocityField, domain_of
 from flowgen.integrators.noise import Noise
 from flowgen.integrators.points import Point
 from flowgen.integrators.stepper import Time, accumulating
@@ -111,12 +110,13 @@ def jump(
             "flow map is part of its training): use an ODE sampler such as sampler=heun"
         )
     if field.edges is not None:
-        end = next((edge for edge in field.edges if edge > s + _SAME), None)
-        if end is None or abs(end - t) > _SAME:
-            leads = "nowhere" if end is None else f"to {end:g}"
+        led = next((edge for edge in field.edges if edge > s + _SAME), None)
+        # A field that is singular at the data ends a little before it.
+        if led is None or abs(min(led, domain_of(field)[1]) - t) > _SAME:
+            leads = "nowhere" if led is None else f"to {led:g}"
             raise InputError(
                 f"this model leads from {s:g} {leads}, not to {t:g}: choose the nodes of the grid "
                 "among its edges, sampler=renoise or sampler=euler"
             )
-    times = [torch.full((1,), at, dtype=x.dtype, device=x.device).expand(len(x)) for at in (s, t)]
-    return x + (t - s) * field.mean_velocity(x, *times, cond).to(x.dtype)
+    start, end = (x.new_full((1,), at).expand(len(x)) for at in (s, t))
+    return x + (t - s) * field.mean_velocity(x, start, end, cond).to(x.dtype)
