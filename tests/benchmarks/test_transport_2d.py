@@ -156,7 +156,14 @@ def test_optimal_pairs_need_few_steps_and_independent_ones_do_not(run):
     settings = ["--steps", "3000", "--batch", "128", "--points", "500", "--draws", "4"]
     chosen = ["--tasks", "8 gaussians -> moons", "--libraries", "flowgen", "--seeds", "42"]
     content, _ = run("--methods", "independent", "ot", *chosen, settings=settings)
-    found = {cell["method"]: cell for cell in content["cells"]}
-    assert found["ot"]["averaged_w2_4"] <= 1.15 * found["ot"]["averaged_w2"]
-    assert found["ot"]["averaged_npe"] < 0.1
-    assert found["independent"]["averaged_w2_4"] >= 1.8 * found["independent"]["averaged_w2"]
+    ot, independent = (
+        {name: row[f"averaged_{name}"]["mean"] for name in ("w2", "w2_4", "npe")}
+        for method in ("ot", "independent")
+        for row in content["summary"]
+        if row["method"] == method
+    )
+    # Of four seeds: ratios 0.96 to 0.98 and 1.77 to 2.33, energies 0.01 to 0.08 and 0.34 to 0.41.
+    assert ot["w2_4"] <= 1.1 * ot["w2"]
+    assert ot["npe"] < 0.1
+    assert independent["w2_4"] >= 1.6 * independent["w2"]
+    assert independent["npe"] > 0.25
