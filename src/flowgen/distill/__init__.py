@@ -9,8 +9,10 @@ from flowgen.distill.adversarial import Adversarial
 from flowgen.distill.adversary import Adversary, Contest, Logistic, Relativistic
 from flowgen.distill.critic import Critic
 from flowgen.distill.critic_objective import CriticObjective
+from flowgen.distill.denoising import Denoising
 from flowgen.distill.density_ratio import DensityRatio, Divergence, ForwardKL, JensenShannon
 from flowgen.distill.derivative import Derivative, Difference, Exact
+from flowgen.distill.distance_schedules import DistanceSchedule, ShrinkingCauchy
 from flowgen.distill.distribution_matching import DistributionMatching
 from flowgen.distill.eulerian import Eulerian, residual
 from flowgen.distill.first_steps import AlongPath, AlongVelocity, FirstStep, OwnJump, TeacherHeun
@@ -18,6 +20,7 @@ from flowgen.distill.frozen import Frozen
 from flowgen.distill.generator import Generator
 from flowgen.distill.intervals import Intervals, IntervalSampler, ToEdge, TwoTimes
 from flowgen.distill.lagrangian import Lagrangian
+from flowgen.distill.noise_grid import Doubling, NoiseGrid, SameNoise
 from flowgen.distill.perceptual import PerceptualMatching
 from flowgen.distill.piecewise_reflow import PiecewiseReflow, Windowed
 from flowgen.distill.reflow import Reflow
@@ -36,6 +39,7 @@ from flowgen.distill.triples import (
     Triples,
     TripleSampler,
 )
+from flowgen.distill.truncated import Resting, Truncated
 from flowgen.distill.uncertainty import Uncertainty
 from flowgen.distill.velocities import (
     OfData,
@@ -69,11 +73,14 @@ __all__ = [
     "Contest",
     "Critic",
     "CriticObjective",
+    "Denoising",
     "DensityRatio",
     "Derivative",
     "Difference",
+    "DistanceSchedule",
     "DistributionMatching",
     "Divergence",
+    "Doubling",
     "Eulerian",
     "Exact",
     "ForwardKL",
@@ -85,6 +92,7 @@ __all__ = [
     "KullbackLeibler",
     "Lagrangian",
     "Logistic",
+    "NoiseGrid",
     "Normalised",
     "NormalisedDerivative",
     "OfData",
@@ -99,9 +107,13 @@ __all__ = [
     "Reflow",
     "Regression",
     "Relativistic",
+    "Resting",
+    "SameNoise",
+    "ShrinkingCauchy",
     "Tangent",
     "ToEdge",
     "Together",
+    "Truncated",
     "TwoTimes",
     "Uncertainty",
     "VelocityDistillation",

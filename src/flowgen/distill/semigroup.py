@@ -32,6 +32,8 @@ from flowgen.distill.velocities import VelocitySource
 from flowgen.objectives import Distance, Squared
 from flowgen.paths import Path
 
+_ROUNDED = 1e-6
+
 
 class Semigroup(nn.Module):
     """The objective ``w distance(u(x, s, t) - stopgrad(u*))``, and the velocity where ``s = t``.
@@ -134,7 +136,7 @@ class Semigroup(nn.Module):
 
         Returns:
             The loss ``(b,)`` with the starts as its times, and the term ``residual``, the mean
-            square of ``u - u*``.
+            square of ``u - u*``; with a regression of the data its loss as ``denoising``.
 
         Raises:
             InputError: If the model is no flow map, or triples and model do not fit.
@@ -146,11 +148,15 @@ class Semigroup(nn.Module):
         x, s, t, k = point.x_t, found.s, found.t, found.apart
         target = flow_map(self.average) if isinstance(self.average, FlowMap) else student
         parts: list[Tensor] = []
+        denoised: Tensor | None = None
         few = rows_of(pair, pair.cond, slice(k))
         if k:
             wanted = self._wanted(target, few, point, found.r[:k], t[:k])
             u = student.mean_velocity(x[:k], s[:k], t[:k], few.cond)
             parts.append(u - wanted)
+            if self.denoising is not None:
+                ends = x[:k] + expand(t[:k] - s[:k], u) * u
+                denoised = self.denoising(self.path, few, ends, s[:k])
         if k < len(x):
             if self.velocity is None:
                 raise InputError("rows without a length learn a velocity, and none is given")
@@ -169,12 +175,9 @@ class Semigroup(nn.Module):
         if isinstance(distance, DistanceSchedule):
             distance = distance.at(progress)
         value = weight * distance(difference)
-        if self.denoising is not None:
-            # All rows have a length and lead to the data, as the constructor has seen.
-            ends = x + expand(t - s, x) * (difference_of_means + wanted)
-            denoised = self.denoising(self.path, pair, ends, s)
+        if denoised is not None:
             terms["denoising"] = denoised.detach()
-            value = value + denoised
+            value = torch.cat([value[:k] + denoised, value[k:]])
         return Loss(value, pair, s, terms)
 
     @torch.no_grad()
@@ -190,5 +193,9 @@ class Semigroup(nn.Module):
             middle = self.first(target, self.path, pair, start, r)
         with same_masks(start.x_t):
             u = target.mean_velocity(middle, r, t, pair.cond)
+        if self.settled is not None and isinstance(self.start, FlowMap):
+            kept = self.start.mean_velocity(middle, r, t, pair.cond)
+            # Times that rest at the limit may have been rounded below it.
+            u = torch.where(expand(r > self.settled - _ROUNDED, u), kept, u)
         end = middle + expand(t - r, u) * u
         return (end - start.x_t) / expand((t - start.t).clamp(min=1e-6), end)

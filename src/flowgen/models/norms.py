@@ -52,7 +52,7 @@ class NonScalingNorm(nn.Module):
     Args:
         width: Features of a token.
 
-    Source: Dao et al. 2025, arXiv 2502.01441, section 4.5 (non-scaling layer norm).
+    Source: Dao et al. 2025, arXiv 2502.01441 (non-scaling layer norm).
     """
 
     def __init__(self, width: int) -> None:
