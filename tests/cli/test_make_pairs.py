@@ -145,6 +145,7 @@ def test_interrupted_work_goes_on_after_the_last_whole_shard():
         torch.testing.assert_close(pairs("pairs")[name], value, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_killed_work_leaves_whole_shards_and_goes_on(points):
     words = [points, "num_pairs=200000", "shard_size=64", "device=cpu", "out=pairs"]
     command = [sys.executable, "-m", "flowgen", "make-pairs", *words]
