@@ -103,7 +103,7 @@ def test_exact_chords_have_no_loss_and_errors_have_a_gradient(shape, generator):
     pair = oracle.sample(128, generator=generator)
     student = Chords(oracle)
     loss = objective(student, pair, generator=generator)
-    assert float(loss.value.max()) < 1e-7  # the square of what 100 Heun steps miss
+    assert float(loss.value.detach().max()) < 1e-7  # the square of what 100 Heun steps miss
     assert len(loss.t.unique()) == 128
     for error, sign in ((0.2, 1), (-0.2, -1)):
         student.error.data.fill_(error)
