@@ -23,7 +23,7 @@ from flowgen.distill import (
     TwoTimes,
 )
 from flowgen.objectives import Cauchy, EDMLogNormal, PseudoHuber
-from flowgen.paths import AffinePath, EDM, Linear, Trig
+from flowgen.paths import EDM, AffinePath, Linear, Trig
 from oracles import GaussianOracle
 
 PATH = AffinePath(Linear())

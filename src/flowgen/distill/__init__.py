@@ -20,7 +20,8 @@ from flowgen.distill.frozen import Frozen
 from flowgen.distill.generator import Generator
 from flowgen.distill.intervals import Intervals, IntervalSampler, ToEdge, TwoTimes
 from flowgen.distill.lagrangian import Lagrangian
-from flowgen.distill.noise_grid import Doubling, NoiseGrid, SameNoise
+from flowgen.distill.moment_matching import MomentMatching, discrepancy
+from flowgen.distill.noise_grid import Doubling, NoiseGap, NoiseGrid, SameNoise
 from flowgen.distill.perceptual import PerceptualMatching
 from flowgen.distill.piecewise_reflow import PiecewiseReflow, Windowed
 from flowgen.distill.reflow import Reflow
@@ -92,6 +93,8 @@ __all__ = [
     "KullbackLeibler",
     "Lagrangian",
     "Logistic",
+    "MomentMatching",
+    "NoiseGap",
     "NoiseGrid",
     "Normalised",
     "NormalisedDerivative",
@@ -119,6 +122,7 @@ __all__ = [
     "VelocityDistillation",
     "VelocitySource",
     "Windowed",
+    "discrepancy",
     "draw_intervals",
     "flow_map",
     "residual",

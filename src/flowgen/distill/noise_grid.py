@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from flowgen.core import InputError
+from flowgen.distill.intervals import IntervalSampler
 from flowgen.distill.triples import Triples, TripleSampler
 from flowgen.paths import AffinePath, Path
 
@@ -121,6 +122,41 @@ class NoiseGrid:
         which = which.clamp(max=count - 1)  # the last sum may be rounded below 1
         s, r = times[which + 1].to(device=device), times[which].to(device=device)
         return Triples(s, r, torch.ones_like(s), n)
+
+
+class NoiseGap:
+    """Random intervals, with the middle a fixed difference of noise levels after the start.
+
+    Args:
+        intervals: From when to when.
+        gap: Difference of the levels, above 0; the middle is at most the end.
+
+    Raises:
+        InputError: If ``gap`` is not positive and finite.
+
+    Source: Zhou et al. 2025, arXiv 2503.07565 (a constant decrement of ``sigma / alpha``).
+    """
+
+    def __init__(self, intervals: IntervalSampler, gap: float = 0.05) -> None:
+        if not 0 < gap < math.inf:
+            raise InputError(f"gap must be positive and finite, got {gap}")
+        self.intervals = intervals
+        self.gap = float(gap)
+
+    def __call__(
+        self,
+        n: int,
+        progress: float = 1.0,
+        *,
+        generator: torch.Generator | None = None,
+        device: torch.device | str | None = None,
+    ) -> Triples:
+        """Return ``n`` triples, see :class:`flowgen.distill.TripleSampler`."""
+        del progress
+        found = self.intervals(n, generator=generator, device=device)
+        # 1 / (1 + level - gap), which also holds at time 0.
+        later = found.s / (1 - self.gap * found.s).clamp(min=1e-6)
+        return Triples(found.s, torch.minimum(later, found.t), found.t, found.apart)
 
 
 class SameNoise:

@@ -1,10 +1,12 @@
 """How much each triple of the semigroup identity counts."""
 
+import math
 from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
 
+from flowgen.core import InputError
 from flowgen.paths import Path
 
 _LEAST = 1e-6
@@ -29,15 +31,28 @@ class Even:
 
 
 class PerStep:
-    """``((t - s) / (r - s))^2`` for mean velocities: the loss of velocity matching as steps shrink.
+    """``((t - s) / (r - s))^power`` for mean velocities.
 
-    The difference of mean velocities is of the order of the first step, which this divides out.
+    The difference ``u - u*`` is ``(r - s) / (t - s)`` times what is missing to the Eulerian
+    identity. With power 1 its gradient, through ``u`` alone, is that of velocity matching, as steps
+    shrink; with 2 the loss itself is, and long jumps count more.
+
+    Args:
+        power: At least 0.
+
+    Raises:
+        InputError: If ``power`` is negative or not finite.
     """
+
+    def __init__(self, power: float = 1.0) -> None:
+        if not 0 <= power < math.inf:
+            raise InputError(f"power must be >= 0 and finite, got {power}")
+        self.power = float(power)
 
     def __call__(self, path: Path, s: Tensor, r: Tensor, t: Tensor) -> Float[Tensor, " b"]:
         """Return the factors, shape ``(b,)``."""
         del path
-        return ((t - s) / (r - s).clamp(min=_LEAST)).square()
+        return ((t - s) / (r - s).clamp(min=_LEAST)) ** self.power
 
 
 class PerNoiseStep:
