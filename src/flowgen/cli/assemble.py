@@ -109,7 +109,8 @@ def module(cfg: DictConfig) -> FlowModule:
     if getattr(objective, "learns_score", False):
         _add_noise_network(cfg)
     sampled = pipeline(cfg)
-    sampled.about[SCORE_KEY] = bool(coupling.score_valid)
+    # Pairs that a flow has made tie noise to data, whatever the coupling left.
+    sampled.about[SCORE_KEY] = bool(coupling.score_valid and getattr(objective, SCORE_KEY, True))
     check_sampler(sampled.sampler, sampled.source, sampled.about, sampled.field)
     flow = FlowModule(
         sampled,

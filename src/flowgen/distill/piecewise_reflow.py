@@ -63,12 +63,17 @@ class PiecewiseReflow(nn.Module):
         weighting: Factor at each time; 1 if None.
         distance: Squared, mean over dimensions, if None.
 
+    Attributes:
+        score_valid: False: in a window the noise follows from the data.
+
     Raises:
         InputError: If there is no teacher, the edges do not rise from 0 to 1, or the sampler is
             stochastic.
 
     Source: Yan et al. 2024, arXiv 2405.07510, section 3 (PeRFlow), for any affine path.
     """
+
+    score_valid: bool = False
 
     def __init__(
         self,

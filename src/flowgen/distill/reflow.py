@@ -43,12 +43,15 @@ class Reflow(nn.Module):
 
     Attributes:
         total_steps: Optimiser steps of the run, handed on to the objective.
+        score_valid: False: in these pairs the noise follows from the data.
 
     Raises:
         InputError: If there is no teacher, or the sampler is stochastic.
 
     Source: Liu et al. 2022, arXiv 2209.03003, sections 2.2 (reflow) and 2.3 (distillation).
     """
+
+    score_valid: bool = False
 
     def __init__(
         self,
