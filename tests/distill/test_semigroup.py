@@ -27,6 +27,7 @@ from flowgen.distill import (
     ToEdge,
     TwoTimes,
 )
+from flowgen.integrators import Explicit, Jump, Sampler
 from flowgen.objectives import EDMLogNormal, LogitNormal, Uniform
 from flowgen.paths import AffinePath, Linear
 from oracles import GaussianOracle
@@ -79,6 +80,29 @@ def test_error_of_a_teachers_step_is_of_its_order(oracle, heun, edges):
         sizes.append(float(loss.value.detach().mean().sqrt()))
     order = math.log2(sizes[0] / sizes[1])
     assert order == pytest.approx(3 if heun else 2, abs=0.25)
+
+
+def test_jumps_from_edge_to_edge_are_the_whole_flow(oracle, generator):
+    """An exact segment map leaves its edges where they are, and four of its jumps are one."""
+    edges = (0.0, 0.25, 0.5, 0.75, 1.0)
+    student = ExactMap(oracle, edges)
+    x = oracle.sample(64, generator=generator).x_0
+    begin, end = torch.zeros(64).double(), torch.ones(64).double()
+    found = Sampler(Jump(), Explicit(edges), 4).sample(student, x)
+    torch.testing.assert_close(found, oracle.flow(x, begin, end), rtol=0, atol=1e-12)
+    # Where a teacher's step ends the segment, the target is that step, whatever the map says.
+    wrong = Semigroup(PATH, NextStep(edges=edges, step=0.249), TeacherHeun(oracle), ends=True)
+    pair, draws = oracle.sample(64, generator=generator), torch.Generator().manual_seed(1)
+    loss = wrong(ExactMap(oracle, edges, error=0.5), pair, generator=draws)
+    last = (loss.t * 4) % 1 > 0.25
+    x, s = PATH.sample(pair, loss.t).x_t, loss.t
+    t = ((s * 4).floor() + 1) / 4
+    h = (t - s)[:, None]
+    v = oracle(x, s)
+    step = x + h * (v + oracle(x + h * v, t)) / 2
+    mine = x + h * ExactMap(oracle, edges, error=0.5).mean_velocity(x, s, t)
+    expected = (mine - step).square().mean(dim=1)
+    torch.testing.assert_close(loss.value[last], expected[last], rtol=1e-6, atol=1e-12)
 
 
 def test_target_of_the_path_has_the_true_mean(oracle):
@@ -174,6 +198,7 @@ def test_targets_of_an_average_follow_it(oracle, generator):
     assert "average.error" in objective.state_dict()
     for step in (100, 101):
         objective.after_step(student, step)
+    assert isinstance(objective.average, ExactMap)
     assert float(objective.average.error) == pytest.approx(0.375)
 
 
