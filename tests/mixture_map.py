@@ -8,7 +8,7 @@ import functools
 import torch
 from torch import Tensor
 
-from flowgen.core import Objective, Pair, generator_for
+from flowgen.core import Follows, Objective, Pair, Prepared, generator_for
 from flowgen.distill import Frozen
 from flowgen.models import MLP, FlowMapField, PredictionField, SegmentField
 from flowgen.objectives import FlowMatching
@@ -52,8 +52,8 @@ def mean_error(student: SegmentField | FlowMapField, num_jumps: int = 1) -> floa
     x = x_0
     with torch.no_grad():
         for s, t in zip(nodes[:-1], nodes[1:], strict=True):
-            at = [time.expand(len(x)) for time in (s, t)]
-            x = x + (t - s) * student.mean_velocity(x, *at)
+            u = student.mean_velocity(x, s.expand(len(x)), t.expand(len(x)))
+            x = x + (t - s) * u
     return float((x - x_1).abs().mean())
 
 
@@ -61,6 +61,8 @@ def fit(field: PredictionField, objective: Objective, steps: int, lr: float) -> 
     """Train a field; the length is told to objectives that depend on it."""
     if hasattr(objective, "total_steps"):
         objective.total_steps = steps  # pyright: ignore[reportAttributeAccessIssue]
+    if isinstance(objective, Prepared):
+        objective.begin(field)
     optimizer = torch.optim.Adam(field.parameters(), lr=lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for step in range(steps):
@@ -72,6 +74,8 @@ def fit(field: PredictionField, objective: Objective, steps: int, lr: float) -> 
         torch.nn.utils.clip_grad_norm_(field.parameters(), 1.0)
         optimizer.step()
         schedule.step()
+        if isinstance(objective, Follows):
+            objective.after_step(field, step + 1)
 
 
 class _Closed:

@@ -27,12 +27,11 @@ def everyone(groups, rows):
 def test_discrepancy_is_that_of_the_kernel():
     generator = torch.Generator().manual_seed(0)
     y, z = (torch.randn(3, 4, 2, 5, generator=generator, dtype=torch.float64) for _ in range(2))
-    width = torch.tensor([0.3, 1.0, 2.0]).double()
-    found = discrepancy(y, z, width, everyone(3, 4))
+    found = discrepancy(y, z, 0.3, everyone(3, 4))
     for group in range(3):
 
-        def k(a, b, w=10 * width[group]):
-            return torch.exp(-(a - b).square().sum().sqrt() / w)
+        def k(a, b):
+            return torch.exp(-(a - b).square().mean().sqrt() / 0.3)
 
         total = sum(
             k(a, b) + k(c, d) - 2 * k(a, d)
@@ -40,7 +39,7 @@ def test_discrepancy_is_that_of_the_kernel():
             for b, d in zip(y[group], z[group], strict=True)
         )
         torch.testing.assert_close(found[group], total / 16)
-    assert (discrepancy(y, y, width, everyone(3, 4)).abs() < 1e-15).all()
+    assert (discrepancy(y, y, 0.3, everyone(3, 4)).abs() < 1e-15).all()
     assert (found > 0).all()
 
 
@@ -57,8 +56,8 @@ def test_exact_map_has_no_discrepancy_beyond_that_of_a_row_with_itself(shape):
     found = APART(n // rows, generator=torch.Generator().manual_seed(1))
     s, r, t = (x.double().repeat_interleave(rows) for x in (found.s, found.r, found.t))
     y, z = (oracle.flow(PATH.sample(pair, x).x_t, x, t) for x in (s, r))
-    gap = (y - z).flatten(1).norm(dim=1)
-    own = 2 - 2 * torch.exp(-gap / (2 * 0.5 * (t - s).clamp(min=1e-4)))
+    gap = (y - z).flatten(1).square().mean(dim=1).sqrt()
+    own = 2 - 2 * torch.exp(-gap)
     others = (loss.value - own.view(-1, rows).mean(dim=1).repeat_interleave(rows) / rows)[::rows]
     error = others.std() / len(others) ** 0.5
     assert abs(float(others.mean())) < 3 * float(error)
@@ -73,12 +72,8 @@ def test_one_particle_is_a_consistency_loss(oracle, generator):
     objective = MomentMatching(PATH, APART, particles=1, width=0.7)
     loss = objective(ExactMap(oracle, error=0.2), pair, generator=generator).detached()
     assert (loss.value > 0).all()
-    gap = (2 * loss.terms["residual"]).sqrt()
-    # 2 (1 - k) is rising in the distance alone, but for the width, which is the interval's.
-    level = -torch.log1p(-loss.value / 2) * 2 * 0.7
-    length = gap / level
-    assert float(length.min()) > 0
-    assert float(length.max()) <= 1 + 1e-9
+    gap = loss.terms["residual"].sqrt()
+    torch.testing.assert_close(loss.value, 2 - 2 * torch.exp(-gap / 0.7))
 
 
 def test_gradient_passes_through_the_jump_from_more_noise_alone(oracle):
@@ -91,8 +86,7 @@ def test_gradient_passes_through_the_jump_from_more_noise_alone(oracle):
     x, middle = (PATH.sample(pair, time).x_t for time in (s, r))
     y = x + (t - s)[:, None] * kept.mean_velocity(x, s, t)
     z = (middle + (t - r)[:, None] * kept.mean_velocity(middle, r, t)).detach()
-    width = 0.5 * (t - s)[::4].clamp(min=1e-4)
-    found = discrepancy(y.view(16, 4, 2), z.view(16, 4, 2), width, everyone(16, 4))
+    found = discrepancy(y.view(16, 4, 2), z.view(16, 4, 2), 1.0, everyone(16, 4))
     found.mean().backward()
     torch.testing.assert_close(student.error.grad, kept.error.grad, rtol=1e-6, atol=0)
 
@@ -113,12 +107,10 @@ def test_rows_of_different_labels_do_not_see_each_other(oracle, generator):
     torch.testing.assert_close(losses[0].t[order], losses[1].t)
     y, z = (torch.randn(1, 4, 3, generator=generator) for _ in range(2))
     halves = torch.block_diag(torch.ones(2, 2), torch.ones(2, 2))[None] > 0
-    width = torch.ones(1)
     parts = [
-        discrepancy(y[:, rows], z[:, rows], width, everyone(1, 2))
-        for rows in (slice(2), slice(2, 4))
+        discrepancy(y[:, rows], z[:, rows], 1.0, everyone(1, 2)) for rows in (slice(2), slice(2, 4))
     ]
-    torch.testing.assert_close(discrepancy(y, z, width, halves), (parts[0] + parts[1]) / 4)
+    torch.testing.assert_close(discrepancy(y, z, 1.0, halves), (parts[0] + parts[1]) / 4)
 
 
 def test_rows_left_over_learn_nothing_and_change_no_mean(oracle):

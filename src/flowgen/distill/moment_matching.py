@@ -21,21 +21,21 @@ from flowgen.distill.triples import Triples, TripleSampler
 from flowgen.paths import Path
 
 _LABEL = "label"
-_SHORT = 1e-4
 
 
 class MomentMatching(nn.Module):
-    """The discrepancy of groups, by the kernel ``exp(-|a - b| / (n width (t - s)))``.
+    """The discrepancy of groups, by the kernel ``exp(-rms(a - b) / width)``.
 
-    ``n`` is the number of values of a sample. Where there are labels the rows are grouped by them,
-    and rows of different labels do not see each other.
+    Where there are labels the rows are grouped by them, and rows of different labels do not see
+    each other. Published are 4 rows, a width in proportion to ``t - s`` and neighbouring times
+    (:class:`flowgen.distill.NoiseGap`); small batches need more rows and a wider step.
 
     Args:
         path: From the source to the data.
         triples: From when, over which middle, to when; one for each group.
-        particles: Rows of a group, at least 1. The rows of a batch that are left over learn
-            nothing.
-        width: Of the kernel, in units of velocity, above 0.
+        particles: Rows of a group, at least 1; of a smaller batch all. The rows of a batch that
+            are left over learn nothing.
+        width: Of the kernel, in units of the data, above 0.
 
     Attributes:
         total_steps: Optimiser steps of the run; None until it is told, and schedules are over.
@@ -47,7 +47,7 @@ class MomentMatching(nn.Module):
     """
 
     def __init__(
-        self, path: Path, triples: TripleSampler, *, particles: int = 4, width: float = 0.5
+        self, path: Path, triples: TripleSampler, *, particles: int = 32, width: float = 1.0
     ) -> None:
         super().__init__()
         if particles < 1:
@@ -104,9 +104,8 @@ class MomentMatching(nn.Module):
         if label is not None:
             grouped = label[used].view(groups, rows)
             same = grouped[:, :, None] == grouped[:, None, :]
-        width = self.width * (drawn.t - drawn.s).clamp(min=_SHORT)
         y_of, z_of = (x.unflatten(0, (groups, rows)) for x in (y, z))
-        of_group = discrepancy(y_of, z_of, width, same)
+        of_group = discrepancy(y_of, z_of, self.width, same)
 
         share = size / len(used)
         value, times = (torch.zeros(size, dtype=x.dtype, device=x.device) for x in (of_group, s))
@@ -137,7 +136,7 @@ class MomentMatching(nn.Module):
 def discrepancy(
     y: Float[Tensor, "g m *d"],
     z: Float[Tensor, "g m *d"],
-    width: Float[Tensor, " g"],
+    width: float,
     same: Bool[Tensor, "g m m"],
 ) -> Float[Tensor, " g"]:
     """Return the squared maximum mean discrepancy of each group, over all pairs of its rows.
@@ -145,12 +144,12 @@ def discrepancy(
     Args:
         y: Samples of one law, ``m`` in each of ``g`` groups.
         z: Samples of the other.
-        width: Of the Laplace kernel of each group, per value of a sample.
+        width: Of the Laplace kernel of root-mean-square differences, above 0.
         same: Which rows see each other.
     """
     wide = torch.promote_types(y.dtype, torch.float32)
     a, b = y.to(wide).flatten(2), z.to(wide).flatten(2)
-    scale = (a.shape[2] * width.to(wide))[:, None, None]
+    scale = width * math.sqrt(a.shape[2])
 
     def kernel(one: Tensor, other: Tensor) -> Tensor:
         # Not by products of matrices, which lose the digits of close pairs.

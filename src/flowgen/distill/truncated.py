@@ -59,15 +59,15 @@ class Resting:
 
     Args:
         moving: Factor of the others.
-        rest: At least 0.
+        rest: At least 0; much less than ``moving`` at the limit does not hold the map there.
 
     Raises:
         InputError: If ``rest`` is negative.
 
-    Source: Lee et al. 2024, arXiv 2410.14895 (``w_b = 0.1``).
+    Source: Lee et al. 2024, arXiv 2410.14895 (the boundary's loss beside that of consistency).
     """
 
-    def __init__(self, moving: StepWeight, rest: float = 0.1) -> None:
+    def __init__(self, moving: StepWeight, rest: float = 8.0) -> None:
         if not rest >= 0:
             raise InputError(f"rest must be >= 0, got {rest}")
         self.moving = moving
