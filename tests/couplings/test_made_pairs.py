@@ -143,7 +143,12 @@ def test_unfinished_missing_and_damaged_folders_are_told(tmp_path):
     made.file(0).unlink()
     assert made.sound().counts == ()
     content = json.loads((tmp_path / INDEX).read_text())
-    for change in ({"flowgen_made_pairs": 2}, {"counts": None}, {"shard_size": "many"}, {"shard_size": 0}):
+    for change in (
+        {"flowgen_made_pairs": 2},
+        {"counts": None},
+        {"shard_size": "many"},
+        {"shard_size": 0},
+    ):
         (tmp_path / INDEX).write_text(json.dumps({**content, **change}))
         with pytest.raises(InputError, match=INDEX):
             PairFolder.read(tmp_path)
