@@ -42,7 +42,6 @@ class Reflow(nn.Module):
             :class:`flowgen.couplings.MadePairs`), they are taken as they are.
 
     Attributes:
-        total_steps: Optimiser steps of the run, handed on to the objective.
         score_valid: False: in these pairs the noise follows from the data.
 
     Raises:
@@ -82,7 +81,7 @@ class Reflow(nn.Module):
 
     @property
     def total_steps(self) -> int | None:
-        """Optimiser steps of the run."""
+        """Optimiser steps of the run, handed on to the objective."""
         return self.objective.total_steps if isinstance(self.objective, Scheduled) else None
 
     @total_steps.setter

@@ -57,9 +57,6 @@ class Together(nn.Module):
     Args:
         parts: By name, at least one that starts at once; the log has ``loss/<name>``.
 
-    Attributes:
-        total_steps: Optimiser steps of the run, None until it tells; handed on to the parts.
-
     Raises:
         InputError: If no part starts at step 0.
     """
@@ -76,7 +73,7 @@ class Together(nn.Module):
 
     @property
     def total_steps(self) -> int | None:
-        """Optimiser steps of the run."""
+        """Optimiser steps of the run, None until it tells; handed on to the parts."""
         return self._total_steps
 
     @total_steps.setter
