@@ -15,7 +15,7 @@ from flowgen.integrators import (
     Sampler,
     Uniform,
 )
-from flowgen.models import MLP, FlowMapField, SegmentField
+from flowgen.models import MLP, FlowMapField, SegmentField, last_edge, next_edge
 from flowgen.paths import AffinePath, Data, Linear, Trig, Velocity
 from oracles import GaussianOracle
 
@@ -132,3 +132,13 @@ def test_a_map_in_a_prediction_that_is_singular_at_the_data(generator):
 def test_edges_must_rise_from_source_to_data(edges):
     with pytest.raises(InputError, match="edges must rise"):
         SegmentField(MLP((2,), width=8), AffinePath(Linear()), Velocity(), edges=edges)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_time_on_an_edge_belongs_to_the_segment_it_begins(dtype):
+    s = torch.tensor([0.0, 0.29, 0.3, 0.5, 0.7, 0.99, 1.0], dtype=dtype)
+    edges = (0.0, 0.3, 0.7, 1.0)
+    ends = torch.tensor([0.3, 0.3, 0.7, 0.7, 1.0, 1.0, 1.0], dtype=dtype)
+    begins = torch.tensor([0.0, 0.0, 0.3, 0.3, 0.7, 0.7, 0.7], dtype=dtype)
+    assert torch.equal(next_edge(edges, s), ends)
+    assert torch.equal(last_edge(edges, s), begins)

@@ -97,7 +97,7 @@ class Critic(nn.Module):
             del module
             seen.append(inputs[0])
 
-        handle = self._tapped(self.layer).register_forward_pre_hook(keep)
+        handle = self._network.get_submodule(self.layer).register_forward_pre_hook(keep)
         try:
             velocity = self.field(x, t, cond).to(x.dtype)
         finally:

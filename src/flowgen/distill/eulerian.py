@@ -14,7 +14,14 @@ from torch import Tensor, nn
 from flowgen.core import Condition, FlowMap, InputError, Loss, Pair, VelocityField, mean_over_dims
 from flowgen.distill.derivative import Derivative, Exact
 from flowgen.distill.intervals import Intervals, IntervalSampler
-from flowgen.distill.students import draw_intervals, drops, flow_map, rows, same_masks
+from flowgen.distill.students import (
+    draw_intervals,
+    drops,
+    flow_map,
+    progress_of,
+    rows,
+    same_masks,
+)
 from flowgen.distill.tangents import Plain, Tangent, norms
 from flowgen.distill.uncertainty import Uncertainty
 from flowgen.distill.velocities import VelocitySource
@@ -114,7 +121,7 @@ class Eulerian(nn.Module):
         w = v if self.along is None else self.along(student, point, pair.cond)
         here = residual(student, point.x_t, found, v, w, self.derivative, pair.cond)
         length = found.t - found.s
-        progress = 1.0 if self.total_steps is None else step / self.total_steps
+        progress = progress_of(step, self.total_steps)
         push = self.tangent(v - here.u.detach(), here.derivative, length, progress)
         # Numerically minus the push; its gradient is that of u times the derivative of distance.
         value = self.distance(here.u - (here.u.detach() + push))
@@ -169,7 +176,7 @@ def residual(
         cond: Conditions of the rows.
     """
     s, t, k = intervals.s, intervals.t, intervals.apart
-    few = rows(cond, k)
+    few = rows(cond, slice(k))
 
     def mean_velocity(x: Tensor, s: Tensor) -> Tensor:
         return student.mean_velocity(x, s, t[:k], few)
@@ -179,7 +186,7 @@ def residual(
         with same_masks(x):
             change[:k] = derivative(mean_velocity, x[:k], s[:k], w[:k]).to(x.dtype)
     if 0 < k < len(x) and drops(student):
-        rest = None if cond is None else {name: value[k:] for name, value in cond.items()}
+        rest = rows(cond, slice(k, None))
         first = mean_velocity(x[:k], s[:k])
         u = torch.cat([first, student.mean_velocity(x[k:], s[k:], t[k:], rest)])
     else:

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from flowgen.core import Condition, FlowMap, Pair, PathPoint, VelocityField, expand
+from flowgen.core import FlowMap, Pair, PathPoint, VelocityField, expand
 from flowgen.distill.frozen import Frozen
 from flowgen.distill.velocities import VelocitySource
 from flowgen.paths import Path
@@ -100,9 +100,3 @@ class OwnJump:
         del path
         u = target.mean_velocity(point.x_t, point.t, r, pair.cond)
         return point.x_t + expand(r - point.t, u) * u.to(point.x_t.dtype)
-
-
-def rows_of(pair: Pair, cond: Condition | None, part: slice) -> Pair:
-    """Return a part of the rows of a pair; weights and figures stay behind."""
-    few = None if cond is None else {name: value[part] for name, value in cond.items()}
-    return Pair(pair.x_0[part], pair.x_1[part], few)

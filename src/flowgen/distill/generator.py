@@ -82,7 +82,7 @@ class Generator:
             for j, count in enumerate(counts[1:], start=1):
                 if count == 0:
                     break
-                data = _jump(student, x[:count], times[j - 1], high, rows(cond, count))
+                data = _jump(student, x[:count], times[j - 1], high, rows(cond, slice(count)))
                 moved = self._noised(data, normal(data, generator), times[j])
                 x = torch.cat([moved, x[count:]])
         s = _times(x, times[0])

@@ -82,7 +82,7 @@ class Lagrangian(nn.Module):
         x, s, t, k = point.x_t, found.s, found.t, found.apart
         parts: list[Tensor] = []
         if k:
-            cond = rows(pair.cond, k)
+            cond = rows(pair.cond, slice(k))
 
             def jump(t: Tensor) -> Tensor:
                 away = student.mean_velocity(x[:k], s[:k], t, cond)
@@ -95,7 +95,7 @@ class Lagrangian(nn.Module):
             there = PathPoint(end.detach(), point.v_t[:k], t[:k], coefficients)
             parts.append(speed - self.ahead(student, there, cond))
         if k < len(x):
-            rest = None if pair.cond is None else {n: c[k:] for n, c in pair.cond.items()}
+            rest = rows(pair.cond, slice(k, None))
             noise = None if point.noise is None else point.noise[k:]
             here = PathPoint(x[k:], point.v_t[k:], s[k:], self.path.coefficients(s[k:]), noise)
             own = student.mean_velocity(x[k:], s[k:], s[k:], rest)

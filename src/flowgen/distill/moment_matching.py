@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from flowgen.core import Condition, FlowMap, InputError, Loss, Pair, VelocityField, expand, flatten
-from flowgen.distill.students import draw_triples, flow_map, same_masks
+from flowgen.distill.students import draw_triples, flow_map, progress_of, rows_of, same_masks
 from flowgen.distill.triples import Triples, TripleSampler
 from flowgen.paths import Path
 
@@ -91,10 +91,10 @@ class MomentMatching(nn.Module):
         rows = min(self.particles, size)
         groups = size // rows
         used = order[: groups * rows]
-        cond = None if pair.cond is None else {n: v[used] for n, v in pair.cond.items()}
-        few = Pair(pair.x_0[used], pair.x_1[used], cond)
+        few = rows_of(pair, used)
+        cond = few.cond
 
-        progress = 1.0 if self.total_steps is None else step / self.total_steps
+        progress = progress_of(step, self.total_steps)
         one = Pair(few.x_0[::rows], few.x_1[::rows])
         drawn = draw_triples(self.triples, progress, self.path, model, one, generator)
         s, r, t = (x.repeat_interleave(rows) for x in (drawn.s, drawn.r, drawn.t))

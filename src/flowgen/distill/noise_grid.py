@@ -93,6 +93,7 @@ class NoiseGrid:
         self.count = count
         self.mean, self.std = float(mean), float(std)
         self.smallest, self.largest, self.rho = float(smallest), float(largest), float(rho)
+        self._made: tuple[tuple[int, torch.device], Tensor, Tensor] | None = None
 
     def levels(self, count: int) -> Float[Tensor, " n"]:
         """Return the ``count + 1`` rising levels, float64."""
@@ -105,6 +106,14 @@ class NoiseGrid:
         mass = torch.erf(z).diff()
         return mass / mass.sum()
 
+    def _grid(self, count: int, place: torch.device) -> tuple[Tensor, Tensor]:
+        """Return sums of the shares and times of the levels, made once for a stage of a run."""
+        if self._made is None or self._made[0] != (count, place):
+            below = self.shares(count).cumsum(0).float().to(place)
+            times = (1 / (1 + self.levels(count))).float().to(place)
+            self._made = ((count, place), below, times)
+        return self._made[1], self._made[2]
+
     def __call__(
         self,
         n: int,
@@ -114,10 +123,9 @@ class NoiseGrid:
         device: torch.device | str | None = None,
     ) -> Triples:
         """Return ``n`` triples, see :class:`flowgen.distill.TripleSampler`."""
-        place = device if generator is None else generator.device
+        place = torch.device(device or "cpu") if generator is None else generator.device
         count = self.count(progress)
-        below = self.shares(count).cumsum(0).float().to(place)
-        times = (1 / (1 + self.levels(count))).float().to(place)
+        below, times = self._grid(count, place)
         which = torch.searchsorted(below, torch.rand(n, generator=generator, device=place))
         which = which.clamp(max=count - 1)  # the last sum may be rounded below 1
         s, r = times[which + 1].to(device=device), times[which].to(device=device)

@@ -63,7 +63,7 @@ class Regression:
         """
         student = flow_map(model)
         count = max(1, round(self.share * len(pair)))
-        cond = rows(pair.cond, count)
+        cond = rows(pair.cond, slice(count))
         low, high = common_domain(path, model)
         start = path.initial_scale * pair.x_0[:count]
         with torch.no_grad():

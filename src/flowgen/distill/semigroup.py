@@ -24,9 +24,9 @@ from flowgen.core import (
 )
 from flowgen.distill.denoising import Denoising
 from flowgen.distill.distance_schedules import DistanceSchedule
-from flowgen.distill.first_steps import FirstStep, rows_of
+from flowgen.distill.first_steps import FirstStep
 from flowgen.distill.step_weights import Even, StepWeight
-from flowgen.distill.students import draw_triples, flow_map, same_masks
+from flowgen.distill.students import draw_triples, flow_map, progress_of, rows_of, same_masks
 from flowgen.distill.triples import TripleSampler
 from flowgen.distill.velocities import VelocitySource
 from flowgen.objectives import Distance, Squared
@@ -142,14 +142,14 @@ class Semigroup(nn.Module):
             InputError: If the model is no flow map, or triples and model do not fit.
         """
         student = flow_map(model)
-        progress = 1.0 if self.total_steps is None else step / self.total_steps
+        progress = progress_of(step, self.total_steps)
         found = draw_triples(self.triples, progress, self.path, model, pair, generator)
         point = self.path.sample(pair, found.s, generator=generator)
         x, s, t, k = point.x_t, found.s, found.t, found.apart
         target = flow_map(self.average) if isinstance(self.average, FlowMap) else student
         parts: list[Tensor] = []
         denoised: Tensor | None = None
-        few = rows_of(pair, pair.cond, slice(k))
+        few = rows_of(pair, slice(k))
         if k:
             wanted = self._wanted(target, few, point, found.r[:k], t[:k])
             u = student.mean_velocity(x[:k], s[:k], t[:k], few.cond)
@@ -160,7 +160,7 @@ class Semigroup(nn.Module):
         if k < len(x):
             if self.velocity is None:
                 raise InputError("rows without a length learn a velocity, and none is given")
-            rest = rows_of(pair, pair.cond, slice(k, None))
+            rest = rows_of(pair, slice(k, None))
             here = PathPoint(x[k:], point.v_t[k:], s[k:], self.path.coefficients(s[k:]))
             v = self.velocity(student, here, rest.cond)
             parts.append(student.mean_velocity(x[k:], s[k:], s[k:], rest.cond) - v)

@@ -81,9 +81,19 @@ def draw_triples(
     return Triples(s, r, t, found.apart)
 
 
-def rows(cond: Condition | None, count: int) -> Condition | None:
-    """Return the conditions of the first ``count`` rows."""
-    return None if cond is None else {name: value[:count] for name, value in cond.items()}
+def rows(cond: Condition | None, part: slice | Tensor) -> Condition | None:
+    """Return the conditions of a part of the rows: a slice, or their numbers."""
+    return None if cond is None else {name: value[part] for name, value in cond.items()}
+
+
+def rows_of(pair: Pair, part: slice | Tensor) -> Pair:
+    """Return a part of the rows of a pair; weights and figures stay behind."""
+    return Pair(pair.x_0[part], pair.x_1[part], rows(pair.cond, part))
+
+
+def progress_of(step: int, total_steps: int | None) -> float:
+    """Return the share of a run that is over; 1 where its length is not known."""
+    return 1.0 if total_steps is None else step / total_steps
 
 
 def drops(model: object) -> bool:

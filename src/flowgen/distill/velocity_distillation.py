@@ -22,7 +22,7 @@ from flowgen.distill.derivative import Derivative, Exact
 from flowgen.distill.eulerian import residual
 from flowgen.distill.generator import Generator, normal
 from flowgen.distill.intervals import ToEdge
-from flowgen.distill.students import draw_intervals, flow_map
+from flowgen.distill.students import draw_intervals, flow_map, progress_of
 from flowgen.distill.tangents import Plain, Tangent
 from flowgen.distill.velocities import OfTeacher
 from flowgen.objectives import Constant, TimeSampler, Weighting
@@ -132,7 +132,7 @@ class VelocityDistillation(nn.Module):
             point = self.path.sample(Pair(noise, x.detach()), found.s, generator=generator)
             v = self.velocity(student, point, pair.cond)
             here = residual(student, point.x_t, found, v, v, self.derivative, pair.cond)
-            progress = 1.0 if self.total_steps is None else step / self.total_steps
+            progress = progress_of(step, self.total_steps)
             push = self.tangent(v - here.u, here.derivative, found.t - found.s, progress)
         moved = x - (x.detach() + push)
         value = self.weighting(found.s, point.coefficients) * mean_over_dims(moved.square())

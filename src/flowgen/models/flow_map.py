@@ -133,5 +133,8 @@ def last_edge(edges: Sequence[float], s: Tensor) -> Tensor:
 
 
 def _segment(edges: Sequence[float], s: Tensor, side: int) -> Tensor:
-    known = torch.tensor(edges, dtype=s.dtype, device=s.device)
-    return known[torch.searchsorted(known[1:-1].contiguous(), s.contiguous(), right=True) + side]
+    # Numbers, not a tensor of edges: that would be copied to an accelerator, which waits for it.
+    found = torch.full_like(s, edges[side])
+    for inner, edge in zip(edges[1:-1], edges[1 + side :], strict=False):
+        found = torch.where(s >= inner, edge, found)
+    return found
