@@ -100,6 +100,18 @@ def test_table_has_student_beside_teacher(points, tmp_path, capsys):
     assert "distill/error_1" in (folder / "metrics.csv").read_text().splitlines()[0]
 
 
+def test_samples_with_new_noise_have_no_partner_of_the_teachers(points, tmp_path):
+    small = [word for word in SMALL if not word.startswith("table")]
+    words = ["table.num_samples=16", "table.num_steps=[1,2]", "table.reference_steps=2"]
+    folder = tmp_path / "run"
+    assert distil(points, folder, "distill=velocity_matching", *words, small=small) == 0
+    rows = json.loads((folder / NAME).read_text())["rows"]
+    told = {
+        row["num_steps"]: "rmse_to_teacher" in row for row in rows if row["sampler"] == "student"
+    }
+    assert told == {1: True, 2: False}
+
+
 def test_interrupted_and_resumed_is_the_same_student(points, tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     method = ["distill=align_your_flow", "callbacks.checkpoints.every_n_steps=2"]

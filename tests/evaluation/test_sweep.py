@@ -125,3 +125,20 @@ def test_the_field_goes_back_to_training():
     assert own.pipeline.field.training
     assert not own.pipeline.field._forward_pre_hooks
     assert torch.is_grad_enabled()
+
+
+def test_a_plot_has_no_empty_panels(tmp_path, monkeypatch):
+    """Four figures on a grid of six places: the last two are not shown."""
+    from matplotlib.figure import Figure
+
+    seen = []
+    saved = Figure.savefig
+
+    def spy(figure, *args, **settings):
+        seen.append([axes.get_visible() for axes in figure.axes])
+        return saved(figure, *args, **settings)
+
+    monkeypatch.setattr(Figure, "savefig", spy)
+    rows = [{"sampler": "x", "nfe": n, "a": 1.0, "b": 2.0, "c": 3.0, "d": 4.0} for n in (1, 2)]
+    save_plot(rows, tmp_path / "plot.png")
+    assert seen == [[True] * 4 + [False] * 2]

@@ -42,10 +42,10 @@ def save_plot(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str = "")
     columns = min(_COLUMNS, len(names))
     lines = math.ceil(len(names) / columns)
     figure = Figure(figsize=(4.2 * columns, 3.2 * lines), layout="constrained")
-    panels = figure.subplots(lines, columns, squeeze=False).flat
+    panels = list(figure.subplots(lines, columns, squeeze=False).flat)
     for name, axes in zip(names, panels, strict=False):
         _panel(axes, rows, name)
-    for axes in list(panels)[len(names) :]:
+    for axes in panels[len(names) :]:
         axes.set_visible(False)
     figure.axes[0].legend(fontsize=8)
     figure.suptitle(title, fontsize=9)
