@@ -9,7 +9,7 @@ from lightning.pytorch import Trainer
 from flowgen.core import InputError, Pair
 from flowgen.couplings import ExactAssignment, Independent
 from flowgen.data import EightGaussians, PointData, stream
-from flowgen.training import PairLoader
+from flowgen.training import PairLoader, pairing
 from pairing_runs import learnt, weights
 from runs import flow
 from small import vector_config
@@ -41,8 +41,15 @@ def pairs(coupling, count, start=0, **settings):
     return [next(found) for _ in range(count)]
 
 
+@pytest.fixture(params=["process", "thread"])
+def _beside(request, monkeypatch):
+    """Pairs are made ahead in a process, and in a thread."""
+    monkeypatch.setattr(pairing, "can_fork", lambda: request.param == "process")
+
+
+@pytest.mark.usefixtures("_beside")
 @pytest.mark.parametrize("batches", [1, 3])
-def test_the_thread_changes_nothing(batches):
+def test_being_ahead_changes_nothing(batches):
     one = pairs(ExactAssignment(), 7, batches=batches, ahead=0)
     for ahead in (1, 4):
         other = pairs(ExactAssignment(), 7, batches=batches, ahead=ahead)
@@ -78,6 +85,7 @@ def test_more_batches_together_are_nearer_and_keep_the_data():
         assert torch.equal(a.pair.x_1, b.pair.x_1)
 
 
+@pytest.mark.usefixtures("_beside")
 def test_the_model_does_not_wait_for_a_pairing_that_is_shorter_than_its_step():
     class Slow(Independent):
         def __call__(self, pair, *, generator=None):
@@ -100,6 +108,7 @@ def test_the_model_does_not_wait_for_a_pairing_that_is_shorter_than_its_step():
     assert wait(1) < 0.1
 
 
+@pytest.mark.usefixtures("_beside")
 def test_what_a_coupling_raises_ahead_reaches_the_step():
     class Broken(Independent):
         def __call__(self, pair, *, generator=None):

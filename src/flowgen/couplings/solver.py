@@ -8,10 +8,10 @@ cost matrix, whose type is that of the samples and at least float32.
 
 The solver is the fastest one measured for the size (``benchmarks/couplings.py``); all are exact.
 On a line it is a sort. Jonker-Volgenant in its newer form (lapx) is fastest in many dimensions,
-where rows differ clearly; scipy's is for small batches in few. Larger batches in few dimensions are
-hard for both, for neighbours compete: potentials from Sinkhorn sweeps, at a strength that falls,
-leave little to do when they are taken off the cost. Any potentials change all permutations' sums
-alike, so rounding in the sweeps cannot change the optimum.
+where rows differ clearly, and for small batches. Larger batches in few dimensions are hard for it,
+for neighbours compete: potentials from Sinkhorn sweeps, at a strength that falls, leave little to
+do when they are taken off the cost. Any potentials change all permutations' sums alike, so rounding
+in the sweeps cannot change the optimum.
 """
 
 import time
@@ -20,7 +20,6 @@ from collections.abc import Callable
 import lap
 import torch
 from jaxtyping import Float, Int
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from flowgen.core import InputError, Pair, flatten
@@ -29,8 +28,8 @@ from flowgen.couplings.figures import with_figures
 _FEW_DIMS = 8
 """Dimensions up to which neighbours compete so much that potentials pay."""
 
-_SMALL = 32
-"""Rows up to which scipy's solver is fastest in few dimensions."""
+_SMALL = 64
+"""Rows up to which potentials cost more than they save in few dimensions."""
 
 _MEDIUM = 128
 """Rows up to which one stage of sweeps is enough."""
@@ -64,7 +63,7 @@ def optimal_permutation(
     Raises:
         InputError: If the shapes differ, or a value is not finite or its square overflows.
 
-    Source: Jonker and Volgenant 1987 by way of Crouse 2016 (scipy) and lapx; Pooladian et al. 2023,
+    Source: Jonker and Volgenant 1987 by way of lapx; Pooladian et al. 2023,
         arXiv 2304.14772, for the use in flow matching.
     """
     if x_0.shape != x_1.shape:
@@ -84,10 +83,8 @@ def optimal_permutation(
         )
     if a.shape[1] == 1:
         return _on_a_line(a.flatten(), b.flatten())
-    if a.shape[1] > _FEW_DIMS:
+    if a.shape[1] > _FEW_DIMS or len(matrix) <= _SMALL:
         _, _, index = lap.lapjvh(matrix.numpy())
-    elif len(matrix) <= _SMALL:
-        _, index = linear_sum_assignment(matrix.numpy())
     else:
         stages = _ONE_STAGE if len(matrix) <= _MEDIUM else _TWO_STAGES
         _, _, index = lap.lapjvh(_reduced(matrix, stages).numpy())

@@ -8,6 +8,7 @@ at early ones: scaling the features by the time lets a narrow network do both.
 import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from flowgen.core import Condition, InputError, flatten
@@ -77,5 +78,5 @@ class MLP(nn.Module):
         parts = self.modulation(self.activation(c)).chunk(2 * len(self.layers), dim=1)
         h = self.embed(flatten(x).to(self.embed.weight.dtype)) + c
         for layer, scale, shift in zip(self.layers, parts[::2], parts[1::2], strict=True):
-            h = h + self.activation(layer(h) * (1 + scale) + shift)
+            h = h + self.activation(torch.addcmul(shift, layer(h), 1 + scale))
         return self.out(h).reshape(x.shape)

@@ -1,9 +1,10 @@
 """From batches of data to coupled pairs, apart from the model and ahead of it.
 
-Encoding, noise and coupling need no weights, so the pairs of the next batches are made in a thread
-while the model learns from those of this one; the solvers of assignments release the interpreter's
-lock. Several batches may be paired together, which makes the transport better without a larger step
-of the optimiser, and the batches of all processes may be, so that many devices pair as one would.
+Encoding, noise and coupling need no weights, so the pairs of the next batches are made while the
+model learns from those of this one: on the CPU in a process of its own; beside an accelerator, or
+where several processes train together, in a thread. Several batches may be paired together, which
+makes the transport better without a larger step of the optimiser, and the batches of all processes
+may be, so that many devices pair as one would.
 
 What batch number k of a run holds follows from ``(seed, k, rank)`` and the state that the coupling
 carries from group to group. That state travels with every batch, so a checkpoint holds the one to
@@ -24,6 +25,7 @@ from torch import Tensor
 
 from flowgen.core import InputError, Pair, generator_for
 from flowgen.couplings import Independent
+from flowgen.training.forked import can_fork, forked
 from flowgen.training.processes import Processes
 
 if TYPE_CHECKING:
@@ -63,8 +65,8 @@ class PairLoader:
         module: Whose pipeline and coupling make the pairs.
         loader: Batches of data of this process, from ``loader.batch_sampler.start`` on.
         batches: Batches that are paired together, >= 1.
-        ahead: Groups of batches prepared in a thread while the model learns, >= 0; independent
-            pairs are made at once in any case.
+        ahead: Groups of batches prepared while the model learns, >= 0; independent pairs are made
+            at once in any case.
         all_processes: Pair the rows of all processes together, as one process would.
 
     Raises:
@@ -91,7 +93,7 @@ class PairLoader:
         return self.loader.batch_sampler
 
     @property
-    def _in_thread(self) -> bool:
+    def _in_background(self) -> bool:
         # Handing over independent pairs takes longer than making them.
         return self.ahead > 0 and type(self.module.coupling) is not Independent
 
@@ -106,26 +108,35 @@ class PairLoader:
         yield from islice(self._pairs(first - done), done, None)
 
     def _pairs(self, number: int) -> Iterator[Paired]:
-        groups = self._groups(number)
-        if not self._in_thread:
-            for number, group in groups:
-                yield from self.paired(group, number)
-            return
+        if not self._in_background:
+            made = self._made(number)
+        elif self.module.device.type == "cpu" and self._processes is None and can_fork():
+            made = forked(lambda: self._made(number), self.ahead)
+        else:
+            made = self._in_thread(number)
+        for group in made:
+            yield from group
+
+    def _made(self, number: int) -> Iterator[list[Paired]]:
+        for first, group in self._groups(number):
+            yield self.paired(group, first)
+
+    def _in_thread(self, number: int) -> Iterator[list[Paired]]:
         # One thread: the state of the coupling goes from group to group.
         with ThreadPoolExecutor(1, thread_name_prefix="pairing") as thread:
             waiting: deque[Future[list[Paired]]] = deque()
-            for number, group in groups:
-                waiting.append(thread.submit(self.paired, group, number))
+            for first, group in self._groups(number):
+                waiting.append(thread.submit(self.paired, group, first))
                 if len(waiting) > self.ahead:
-                    yield from waiting.popleft().result()
+                    yield waiting.popleft().result()
             while waiting:
-                yield from waiting.popleft().result()
+                yield waiting.popleft().result()
 
     def _groups(self, number: int) -> Iterator[tuple[int, Sequence[Mapping[str, Tensor]]]]:
         """Yield the batches that are paired together, and the number of the first of them.
 
-        Data are fetched and exchanged here, by the thread that trains: fetching seeds the global
-        random generators, and processes must talk in one order.
+        Never by a thread beside the one that trains: fetching seeds the global random generators,
+        and processes must talk in one order.
         """
         batches: Iterable[Mapping[str, Tensor]] = iter(self.loader)
         while group := list(islice(batches, self.batches)):
@@ -158,7 +169,7 @@ class PairLoader:
             # In the middle of a group the run goes on by pairing the group again.
             parts.append((_taken(pair, mine), state_of(module.coupling) if last else before))
         seconds = (time.perf_counter() - start) / len(group)
-        return [Paired(part, state, seconds, not self._in_thread) for part, state in parts]
+        return [Paired(part, state, seconds, not self._in_background) for part, state in parts]
 
 
 def paired_alone(module: "FlowModule", batch: Mapping[str, Tensor], number: int) -> Paired:
