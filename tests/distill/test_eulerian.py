@@ -91,7 +91,7 @@ def test_gradient_passes_through_the_first_evaluation_alone(oracle, generator):
     x = PATH.sample(pair, s).x_t
     v = oracle(x, s)
     end = torch.ones_like(s)
-    derivative = Exact()(lambda x, s: student.mean_velocity(x, s, end), x, s, v)
+    _, derivative = Exact()(lambda x, s: student.mean_velocity(x, s, end), x, s, v)
     target = (v + (1 - s)[:, None] * derivative).detach()
     other = ExactMap(oracle, (0.0, 1.0), error=0.3)
     (other.mean_velocity(x, s, end) - target).square().mean().backward()
@@ -113,7 +113,7 @@ def test_velocities_of_pairs_serve_as_well_as_the_marginal_one(oracle):
     x_0 = (state - time * x_1) / (1 - time)
     v, x = x_1 - x_0, state.expand(n, 2)
     student = ExactMap(oracle)
-    derivative = Exact()(lambda x, s: student.mean_velocity(x, s, t), x.contiguous(), s, v)
+    _, derivative = Exact()(lambda x, s: student.mean_velocity(x, s, t), x.contiguous(), s, v)
     target = v + (t - s)[:, None] * derivative
     truth = student.mean_velocity(state[None], s[:1], t[:1])[0].detach()
     error = target.std(dim=0) / n**0.5
@@ -176,34 +176,37 @@ def test_derivatives_are_found_for_rows_with_a_length_alone(generator):
     assert seen == [4]
 
 
-def test_both_passes_drop_the_same_features(generator):
-    """With a step of 0 in time and state a difference quotient sees dropout alone."""
+@pytest.mark.parametrize("half", [False, True])
+def test_both_passes_drop_the_same_features(half):
+    """Without a push a difference quotient sees dropout alone; along ``x`` it drops of ``x``."""
+    dropout = torch.nn.Dropout(0.5)
+    x, s = torch.randn(32, 4, generator=torch.Generator().manual_seed(0)), torch.full((32,), 0.5)
 
-    class Still(Difference):
-        def __call__(self, function, x, s, w):
-            seen.append(function(x, s))
-            return torch.zeros_like(x)
+    def function(x, s):
+        return dropout(x)
 
-    class Dropping(torch.nn.Module):
-        edges = None
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+        value, slope = Difference(0.01)(function, x, s, torch.zeros_like(x))
+        assert 0 < int((value == 0).sum()) < x.numel()
+        assert torch.equal(slope, torch.zeros_like(x))
+        value, slope = Exact()(function, x, s, x)
+        assert torch.equal(value, slope)
 
-        def __init__(self):
-            super().__init__()
-            self.dropout = torch.nn.Dropout(0.5)
 
-        def forward(self, x, t, cond=None):
-            return self.dropout(x)
+@pytest.mark.parametrize("derivative", [Exact(), Difference(0.01)])
+def test_half_precision_is_for_the_value_alone(derivative):
+    linear = torch.nn.Linear(8, 8)
+    x, w = torch.randn(2, 16, 8, generator=torch.Generator().manual_seed(0)).unbind(0)
+    s = torch.full((16,), 0.5)
 
-        def mean_velocity(self, x, s, t, cond=None):
-            seen.append(self.dropout(x))
-            return seen[-1]
+    def function(x, s):
+        return linear(x)
 
-    oracle = GaussianOracle(MEAN, COV)
-    for diagonal in (0.0, 0.5):
-        seen: list = []
-        objective = Eulerian(PATH, TwoTimes(diagonal=diagonal), OfData(), derivative=Still())
-        objective(Dropping(), oracle.sample(32, generator=generator), generator=generator)
-        assert torch.equal(seen[0], seen[2])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        value, slope = derivative(function, x, s, w)
+    assert value.dtype == torch.bfloat16
+    assert slope.dtype == torch.float32
+    torch.testing.assert_close(slope, w @ linear.weight.detach().T, rtol=1e-4, atol=1e-4)
 
 
 def test_learnt_weights_settle_at_the_inverse_of_the_loss():

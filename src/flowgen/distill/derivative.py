@@ -1,8 +1,8 @@
 """The change of a function of state and time along a field: ``D_w f = d f/ds + (grad_x f) w``.
 
-Forward-mode differentiation gives it exactly in about the time of two evaluations; a difference
-quotient needs no forward mode and has an error of its own. Either is computed in float32 at least,
-without automatic half precision, and is no part of the graph of gradients.
+Forward-mode differentiation gives it exactly, with the value, in about the time of two evaluations;
+a difference quotient needs no forward mode and has an error of its own. Either is computed in
+float32 at least, without automatic half precision, and is no part of the graph of gradients.
 """
 
 import math
@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from flowgen.core import InputError, expand
+from flowgen.distill.forward_mode import jvp
+from flowgen.distill.students import same_masks
 from flowgen.models import math_attention
 
 Function = Callable[[Tensor, Tensor], Tensor]
@@ -29,22 +31,42 @@ class Derivative(Protocol):
 
     reach: float
 
-    def __call__(self, function: Function, x: Tensor, s: Tensor, w: Tensor) -> Tensor:
-        """Return ``D_w f (b, *d)`` at states ``x (b, *d)`` and times ``s (b,)``, without graph."""
+    def __call__(
+        self, function: Function, x: Tensor, s: Tensor, w: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return ``f`` with its graph and ``D_w f`` without, each ``(b, *d)``.
+
+        Both passes of a network drop the same features.
+
+        Args:
+            function: To differentiate.
+            x: States ``(b, *d)``.
+            s: Times ``(b,)``.
+            w: The field at these states ``(b, *d)``.
+        """
         ...
 
 
 class Exact:
-    """The derivative by forward-mode differentiation (one Jacobian-vector product)."""
+    """The derivative by forward-mode differentiation: one pass gives it and the value."""
 
     reach = 0.0
 
-    def __call__(self, function: Function, x: Tensor, s: Tensor, w: Tensor) -> Tensor:
-        """Return ``D_w f (b, *d)``, see :class:`Derivative`."""
-        with torch.no_grad(), math_attention(), torch.autocast(x.device.type, enabled=False):
-            tangents = (w.to(x.dtype), torch.ones_like(s))
-            derivative = torch.func.jvp(function, (x, s), tangents)[1]
-        return derivative.detach()
+    def __call__(
+        self, function: Function, x: Tensor, s: Tensor, w: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return ``f`` and ``D_w f``, see :class:`Derivative`."""
+
+        def both() -> tuple[Tensor, Tensor]:
+            with math_attention():
+                return jvp(function, (x, s), (w.to(x.dtype), torch.ones_like(s)))
+
+        if not torch.is_autocast_enabled(x.device.type):
+            return both()
+        # The value may be in half precision, the derivative may not.
+        with same_masks(x), torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+            _, derivative = both()
+        return function(x, s), derivative
 
 
 class Difference:
@@ -67,9 +89,20 @@ class Difference:
             raise InputError(f"h must be in (0, 0.5), got {h}")
         self.reach = float(h)
 
-    def __call__(self, function: Function, x: Tensor, s: Tensor, w: Tensor) -> Tensor:
-        """Return the quotient ``(b, *d)``, see :class:`Derivative`."""
+    def __call__(
+        self, function: Function, x: Tensor, s: Tensor, w: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return ``f`` and the quotient, see :class:`Derivative`."""
+        later = s + self.reach
+
+        def fixed(x: Tensor, s: Tensor) -> Tensor:
+            with same_masks(x):
+                return function(x, s)
+
+        half, here = torch.is_autocast_enabled(x.device.type), None
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-            later = s + self.reach
-            ahead = function(x + expand(later - s, x) * w.to(x.dtype), later)
-            return (ahead - function(x, s)) / self.reach
+            ahead = fixed(x + expand(later - s, x) * w.to(x.dtype), later)
+            if half:
+                here = fixed(x, s)
+        value = function(x, s)
+        return value, (ahead - (value.detach() if here is None else here)) / self.reach

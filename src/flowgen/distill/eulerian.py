@@ -16,11 +16,9 @@ from flowgen.distill.derivative import Derivative, Exact
 from flowgen.distill.intervals import Intervals, IntervalSampler
 from flowgen.distill.students import (
     draw_intervals,
-    drops,
     flow_map,
     progress_of,
     rows,
-    same_masks,
 )
 from flowgen.distill.tangents import Plain, Tangent, norms
 from flowgen.distill.uncertainty import Uncertainty
@@ -182,14 +180,14 @@ def residual(
         return student.mean_velocity(x, s, t[:k], few)
 
     change = torch.zeros_like(x)
+    parts: list[Tensor] = []
     if k:
-        with same_masks(x):
-            change[:k] = derivative(mean_velocity, x[:k], s[:k], w[:k]).to(x.dtype)
-    if 0 < k < len(x) and drops(student):
+        first, slope = derivative(mean_velocity, x[:k], s[:k], w[:k])
+        change[:k] = slope.to(x.dtype)
+        parts.append(first)
+    if k < len(x):
         rest = rows(cond, slice(k, None))
-        first = mean_velocity(x[:k], s[:k])
-        u = torch.cat([first, student.mean_velocity(x[k:], s[k:], t[k:], rest)])
-    else:
-        u = student.mean_velocity(x, s, t, cond)
+        parts.append(student.mean_velocity(x[k:], s[k:], t[k:], rest))
+    u = parts[0] if len(parts) == 1 else torch.cat(parts)
     length = (t - s).reshape(-1, *([1] * (x.ndim - 1)))
     return Residual(u, change, v - u.detach() + length * change)

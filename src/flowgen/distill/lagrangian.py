@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from flowgen.core import Loss, Pair, PathPoint, VelocityField, expand, mean_over_dims
+from flowgen.distill.forward_mode import jvp
 from flowgen.distill.intervals import IntervalSampler
 from flowgen.distill.students import draw_intervals, flow_map, rows
 from flowgen.distill.uncertainty import Uncertainty
@@ -89,8 +90,7 @@ class Lagrangian(nn.Module):
                 return x[:k] + expand(t - s[:k], away) * away
 
             with math_attention(), torch.autocast(x.device.type, enabled=False):
-                moved = torch.func.jvp(jump, (t[:k],), (torch.ones_like(t[:k]),))
-            end, speed = moved[0], moved[1]
+                end, speed = jvp(jump, (t[:k],), (torch.ones_like(t[:k]),), graph=True)
             coefficients = self.path.coefficients(t[:k])
             there = PathPoint(end.detach(), point.v_t[:k], t[:k], coefficients)
             parts.append(speed - self.ahead(student, there, cond))

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from flowgen.core import Condition, FlowMap, InputError, Pair, VelocityField
 from flowgen.distill.intervals import Intervals, IntervalSampler
@@ -94,15 +94,6 @@ def rows_of(pair: Pair, part: slice | Tensor) -> Pair:
 def progress_of(step: int, total_steps: int | None) -> float:
     """Return the share of a run that is over; 1 where its length is not known."""
     return 1.0 if total_steps is None else step / total_steps
-
-
-def drops(model: object) -> bool:
-    """Return whether a network draws dropout masks in the mode it is in."""
-    return isinstance(model, nn.Module) and any(
-        module.training and getattr(module, "p", 0.0) > 0
-        for module in model.modules()
-        if isinstance(module, nn.Dropout)
-    )
 
 
 @contextmanager
