@@ -27,6 +27,9 @@ LAST_STAGES = {"adversarial"}
 GUIDED = {"mean_flow_guided"}
 """Methods that need labels, which these data have not."""
 
+WORDS = {"latent_consistency": ["coupling=exact_assignment"]}
+"""What methods need that pair by labels, which these data have not."""
+
 
 def flowgen(*words: str) -> None:
     """Run a command of the program; its output is shown where it fails."""
@@ -42,6 +45,7 @@ def measured(teacher: Path, method: str, steps: int, seed: int) -> list[dict[str
         flowgen(
             *("distill", f"teacher={teacher}", f"distill={method}", f"run_dir={folder}/run"),
             *(f"trainer.max_steps={steps}", f"seed={seed}", "trainer=cpu", "callbacks=quiet"),
+            *WORDS.get(method, []),
         )
         return json.loads((Path(folder) / "run" / "few_steps.json").read_text())["rows"]
 
