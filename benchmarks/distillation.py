@@ -1,0 +1,286 @@
+"""Every method of `flowgen distill` on Fashion-MNIST, from one teacher, at equal student updates.
+
+    OMP_NUM_THREADS=1 python benchmarks/distillation.py benchmarks/results/distillation.json
+    python benchmarks/distillation.py benchmarks/results/distillation.json --table
+    python benchmarks/distillation.py benchmarks/results/distillation.json --figure FILE.png
+
+The teacher is a class-conditional transformer of 16 tokens, trained once by the recipe below; its
+run, the pairs of its flow and the students are kept in --runs. Each method has its own settings but
+for the number of updates and the batch; methods that draw pairs of the teacher take them from one
+set, made before. Measured of 1000 samples at 1, 2, 4 and 8 evaluations, unguided, against 2000
+held-out images: Frechet and kernel distance of EfficientNet-Lite0 features, precision and recall;
+beside them the teacher's own Euler steps and its best (50 evaluations); seconds a step (the median
+of metrics.csv) and the peak of resident memory of the training. What is in the file is not measured
+again. About three minutes a method and seed on one core; with --gpu a larger recipe for one GPU.
+"""
+
+import argparse
+import csv
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from flowgen.cli import config_dir
+from flowgen.core import InputError
+from flowgen.data import FashionMNIST
+from flowgen.evaluation import ImageDistance, Neighbours, Setting
+from flowgen.evaluation.measure import numbers, timed
+from flowgen.integrators import Euler, Heun, Sampler, Uniform
+from flowgen.pipeline import Pipeline, load
+from flowgen.training import few_step
+
+COUNTS = (1, 2, 4, 8)
+FIRST = (
+    *("velocity_matching", "align_your_flow", "consistency_distillation", "easy_consistency"),
+    *("shortcut", "one_step", "reflow", "mean_flow", "dmd", "phased_consistency"),
+)
+"""Methods that are measured before the others."""
+
+OF_PAIRS = ("reflow", "one_step", "k_step")
+"""Methods that learn from pairs of the teacher's flow."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is trained, and for how long."""
+
+    teacher: tuple[str, ...]
+    updates: int
+    words: tuple[str, ...]
+    num_pairs: int
+
+
+CPU = Recipe(
+    teacher=(
+        *("data=fashion_mnist", "model=dit_small", "model.patch=7", "model.depth=4"),
+        *("model.max_frequency=10", "time_sampler=logit_normal", "data.batch_size=64"),
+        *("optimizer.lr=1.5e-3", "trainer.max_steps=4000", "ema_decay=0.998", "trainer=cpu"),
+    ),
+    updates=600,
+    words=("data.batch_size=64", "trainer=cpu", "ema_decay=0.99"),
+    num_pairs=8192,
+)
+GPU = Recipe(
+    teacher=("experiment=fashion_mnist_gpu", "model.max_frequency=10"),
+    updates=5000,
+    words=("data.batch_size=512", "trainer=gpu", "ema_decay=0.999"),
+    num_pairs=100_000,
+)
+
+
+def flowgen(*words: str) -> float:
+    """Run a command of the program and return its peak of resident memory in MiB."""
+    command = [sys.executable, "-m", "flowgen", *words]
+    log = Path(os.environ.get("TMPDIR", "/tmp")) / f"flowgen-benchmark-{os.getpid()}.log"  # noqa: S108
+    with log.open("w") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+        _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise InputError(f"{' '.join(words)}\n{log.read_text()[-2000:]}")
+    log.unlink()
+    return usage.ru_maxrss / 1024
+
+
+def words_for(method: str, runs: Path, recipe: Recipe, seed: int) -> list[str]:
+    """Return what a method needs beside its own settings."""
+    words = [f"trainer.max_steps={recipe.updates}", f"seed={seed}", *recipe.words]
+    if method in OF_PAIRS:
+        pairs = runs / "pairs"
+        if not pairs.exists():
+            flowgen(
+                *("make-pairs", f"teacher={runs / 'teacher'}", f"out={pairs}"),
+                *(f"num_pairs={recipe.num_pairs}", "sampler.num_steps=16"),
+            )
+        words += ["coupling=made_pairs", f"coupling.folder={pairs}"]
+    if method == "adversarial":
+        words.append(f"checkpoint={runs / f'velocity_matching_{seed}'}")
+    return words
+
+
+def quality(setting: Setting, pipeline: Pipeline) -> dict[str, Any]:
+    """Return the figures of one way to sample."""
+    measures = [ImageDistance(max_reference=2000), Neighbours(max_reference=2000)]
+    figures, seconds = timed(measures, setting.of(pipeline))
+    found = {k: round(v, 4) for k, v in numbers(figures).items() if not k.endswith("_floor")}
+    steps = pipeline.sampler.num_steps
+    return {"steps": steps, "nfe": pipeline.nfe(), **found, "sampling_s": round(seconds, 2)}
+
+
+def setting_of(teacher: Pipeline, num_samples: int) -> Setting:
+    """Return what all are measured in: real images are looked at once."""
+    return Setting(teacher, FashionMNIST(), num_samples, 0, 256)
+
+
+def teacher_rows(teacher: Pipeline, setting: Setting) -> list[dict[str, Any]]:
+    """Return the figures of the teacher's Euler steps, and of its best."""
+    samplers = [Sampler(Euler(), Uniform(), n) for n in COUNTS]
+    samplers.append(Sampler(Heun(), Uniform(), 25))
+    return [quality(setting, teacher.with_sampler(sampler)) for sampler in samplers]
+
+
+def distilled(
+    method: str, seed: int, runs: Path, recipe: Recipe, setting: Setting
+) -> dict[str, Any]:
+    """Distil by one method and return its figures."""
+    folder = runs / f"{method}_{seed}"
+    memory = None
+    if not (folder / "checkpoints" / "last.ckpt").exists():
+        memory = flowgen(
+            *("distill", f"teacher={runs / 'teacher'}", f"distill={method}", f"run_dir={folder}"),
+            *words_for(method, runs, recipe, seed),
+            *("callbacks=quiet", "table.num_samples=0"),
+        )
+    with (folder / "metrics.csv").open() as file:
+        times = [float(row["ms/step"]) for row in csv.DictReader(file) if row.get("ms/step")]
+    students = few_step(load(folder), list(COUNTS))
+    return {
+        "rows": [quality(setting, student) for student in students],
+        "seconds_per_step": round(statistics.median(times) / 1e3, 4),
+        "peak_memory_mib": None if memory is None else round(memory),
+        "sampler": type(students[0].sampler.stepper).__name__,
+    }
+
+
+def cell(values: Sequence[float]) -> str:
+    """Return mean and range of a figure over seeds."""
+    mean = statistics.mean(values)
+    return (
+        f"{mean:.0f}" if len(values) == 1 else f"{mean:.0f} ± {(max(values) - min(values)) / 2:.0f}"
+    )
+
+
+def table(content: dict[str, Any]) -> str:
+    """Return a table in Markdown, sorted by distance at one evaluation."""
+    name = next(key for key in content["teacher"][0] if key.startswith("fd_"))
+    head = [f"FD at {n}" for n in COUNTS] + ["precision, recall at 1", "s/step", "MiB"]
+    lines = ["| method | " + " | ".join(head) + " |", "| --- |" + " --- |" * len(head)]
+    teacher = {row["nfe"]: row for row in content["teacher"]}
+    best = teacher[max(teacher)]
+
+    def near(row: dict[str, Any]) -> str:
+        return f"{row['precision']:.2f}, {row['recall']:.2f}"
+
+    plain = [f"{teacher[n][name]:.0f}" for n in COUNTS]
+    lines.append(f"| teacher, Euler | {' | '.join(plain)} | {near(teacher[1])} | | |")
+
+    def at(runs: dict[str, Any], nfe: int) -> list[dict[str, Any]]:
+        return [row for run in runs.values() for row in run["rows"] if row["nfe"] == nfe]
+
+    def order(item: tuple[str, Any]) -> float:
+        found = at(item[1], 1) or item[1][next(iter(item[1]))]["rows"][:1]
+        return statistics.mean(row[name] for row in found)
+
+    for method, runs in sorted(content["methods"].items(), key=order):
+        cells = []
+        for n in COUNTS:
+            found = [row[name] for row in at(runs, n)]
+            worse = found and statistics.mean(found) > teacher[n][name]
+            cells.append((cell(found) + (" *" if worse else "")) if found else "")
+        ones = at(runs, 1)
+        cells.append(near(ones[0]) if ones else "")
+        cells.append(f"{statistics.mean(run['seconds_per_step'] for run in runs.values()):.2f}")
+        memory = [run["peak_memory_mib"] for run in runs.values() if run["peak_memory_mib"]]
+        cells.append(f"{statistics.mean(memory):.0f}" if memory else "")
+        lines.append(f"| `{method}` | {' | '.join(cells)} |")
+    lines.append(
+        f"\nThe teacher with {best['nfe']} evaluations: FD {best[name]:.0f}, precision "
+        f"{best['precision']:.2f}, recall {best['recall']:.2f}. A star: not better than the "
+        "teacher's own Euler steps at the same number of evaluations."
+    )
+    return "\n".join(lines)
+
+
+def draw(content: dict[str, Any], file: Path) -> None:
+    """Draw the distance by evaluations of the best methods, and the teacher's."""
+    from matplotlib.figure import Figure
+
+    name = next(key for key in content["teacher"][0] if key.startswith("fd_"))
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
+    rows = sorted(content["teacher"], key=lambda row: row["nfe"])
+    euler = rows[: len(COUNTS)]
+    axes.plot([r["nfe"] for r in euler], [r[name] for r in euler], "k--", label="teacher, Euler")
+    axes.axhline(rows[-1][name], color="0.6", label=f"teacher, {rows[-1]['nfe']} evaluations")
+
+    def first(runs: dict[str, Any]) -> float:
+        return min(runs[next(iter(runs))]["rows"], key=lambda row: row["nfe"])[name]
+
+    for method, runs in sorted(content["methods"].items(), key=lambda item: first(item[1]))[:8]:
+        run = runs[next(iter(runs))]["rows"]
+        axes.plot([r["nfe"] for r in run], [r[name] for r in run], "o-", ms=3, label=method)
+    axes.set(xscale="log", xlabel="evaluations", ylabel="Frechet distance, EfficientNet-Lite0")
+    axes.set_xticks(COUNTS, [str(n) for n in COUNTS])
+    axes.legend(fontsize=7)
+    figure.savefig(file, dpi=140)
+
+
+def main() -> None:
+    """Measure what the file has not yet, or show what it has."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--runs", type=Path, default=Path("runs/distillation_benchmark"))
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1])
+    parser.add_argument("--methods", nargs="*", help="only these")
+    parser.add_argument("--num-samples", type=int, default=1000)
+    parser.add_argument("--gpu", action="store_true", help="the larger recipe, for one GPU")
+    parser.add_argument("--table", action="store_true", help="print the table of the file")
+    parser.add_argument("--figure", type=Path, help="draw the file")
+    arguments = parser.parse_args()
+    content: dict[str, Any] = {"methods": {}}
+    if arguments.file.exists():
+        content = json.loads(arguments.file.read_text())
+    if arguments.table:
+        print(table(content))
+        return
+    if arguments.figure:
+        draw(content, arguments.figure)
+        return
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
+    recipe = GPU if arguments.gpu else CPU
+    describe = ["git", "describe", "--always", "--dirty"]
+    commit = subprocess.run(describe, capture_output=True, text=True, check=False).stdout.strip()
+    runs: Path = arguments.runs
+    if not (runs / "teacher" / "checkpoints" / "last.ckpt").exists():
+        flowgen("train", *recipe.teacher, f"run_dir={runs / 'teacher'}", "callbacks=quiet")
+    teacher = load(runs / "teacher")
+    setting = setting_of(teacher, arguments.num_samples)
+    content |= {"updates": recipe.updates, "num_samples": arguments.num_samples}
+
+    def write() -> None:
+        arguments.file.write_text(json.dumps(content, indent=1) + "\n")
+
+    if "teacher" not in content:
+        content["teacher"] = teacher_rows(teacher, setting)
+        write()
+    known = sorted(file.stem for file in (config_dir() / "distill").glob("*.yaml"))
+    wanted = arguments.methods or [*FIRST, *(name for name in known if name not in FIRST)]
+    for seed in arguments.seeds:
+        for method in wanted:
+            found = content["methods"].setdefault(method, {})
+            if str(seed) in found:
+                continue
+            try:
+                found[str(seed)] = distilled(method, seed, runs, recipe, setting)
+            except InputError as error:
+                if not found:
+                    del content["methods"][method]
+                print(f"{method}, seed {seed}: {error}", file=sys.stderr, flush=True)
+                continue
+            found[str(seed)]["commit"] = commit
+            write()
+            told = [
+                next(v for k, v in r.items() if k[:3] == "fd_") for r in found[str(seed)]["rows"]
+            ]
+            print(f"{method}, seed {seed}: {told}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
