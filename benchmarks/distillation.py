@@ -64,7 +64,7 @@ CPU = Recipe(
         *("model.max_frequency=10", "time_sampler=logit_normal", "data.batch_size=64"),
         *("optimizer.lr=1.5e-3", "trainer.max_steps=4000", "ema_decay=0.998", "trainer=cpu"),
     ),
-    updates=600,
+    updates=500,
     words=("data.batch_size=64", "trainer=cpu", "ema_decay=0.99"),
     num_pairs=8192,
 )
