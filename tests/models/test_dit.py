@@ -6,11 +6,12 @@ import torch
 
 from flowgen.models import DiT, LearnedPositions
 from flowgen.models.dit import DiTBlock
+from flowgen.models.patches import Patches
 
 
 def test_block_starts_as_the_identity_and_modulation_opens_it():
     torch.manual_seed(0)
-    block = DiTBlock(8, 2, 16, dropout=0.0).double()
+    block = DiTBlock(8, 2, 2.0, dropout=0.0).double()
     tokens = torch.randn(3, 5, 8, dtype=torch.float64)
     modulation = torch.zeros(3, 6, 8, dtype=torch.float64)
     assert torch.equal(block(tokens, modulation), tokens)
@@ -24,10 +25,10 @@ def test_block_starts_as_the_identity_and_modulation_opens_it():
 
 
 def test_patches_and_image_are_inverse_and_row_by_row():
-    network = DiT((2, 4, 6), patch=2, width=8, depth=1, heads=2)
+    cutter = Patches((2, 4, 6), 2)
     x = torch.arange(2 * 48.0).view(2, 2, 4, 6)
-    patches = network._patches(x)
-    assert torch.equal(network._image(patches), x)
+    patches = cutter.cut(x)
+    assert torch.equal(cutter.join(patches), x)
     assert torch.equal(patches[1, 4], x[1, :, 2:4, 2:4].flatten())
 
 

@@ -1,8 +1,9 @@
 """Networks, conditioning, and what makes a network a velocity field."""
 
 from flowgen.models.attention import Attention, attend, math_attention
-from flowgen.models.conditioning import ConditionEmbedding, LabelConditioner, LabelEmbedding
+from flowgen.models.conditioning import ConditionEmbedding, LabelEmbedding, TextEmbedding
 from flowgen.models.dit import DiT
+from flowgen.models.feed_forward import GELUFeedForward, SwiGLU
 from flowgen.models.field import PredictionField
 from flowgen.models.flow_map import (
     FlowMapField,
@@ -24,9 +25,11 @@ from flowgen.models.guidance import (
     ZeroInit,
 )
 from flowgen.models.interpolant_field import InterpolantField
+from flowgen.models.label_conditioner import LabelConditioner
 from flowgen.models.mlp import MLP
 from flowgen.models.norms import NonScalingNorm, Norm, ScalingNorm
 from flowgen.models.positions import LearnedPositions, Positions, RotaryPositions
+from flowgen.models.text_readers import CrossAttended, InContext, TextReader
 from flowgen.models.time_embedding import TimeEmbedding
 from flowgen.models.unet import UNet
 
@@ -39,11 +42,14 @@ __all__ = [
     "CFGZero",
     "ClassifierFree",
     "ConditionEmbedding",
+    "CrossAttended",
     "DiT",
     "Extrapolate",
     "FlowMapField",
+    "GELUFeedForward",
     "Guidance",
     "Guided",
+    "InContext",
     "LabelConditioner",
     "LabelEmbedding",
     "LearnedPositions",
@@ -56,6 +62,9 @@ __all__ = [
     "RotaryPositions",
     "ScalingNorm",
     "SegmentField",
+    "SwiGLU",
+    "TextEmbedding",
+    "TextReader",
     "TimeEmbedding",
     "UNet",
     "ZeroInit",

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -37,13 +37,27 @@ def math_attention() -> Iterator[None]:
 
 
 def attend(
-    q: Float[Tensor, "b h n d"], k: Float[Tensor, "b h m d"], v: Float[Tensor, "b h m d"]
+    q: Float[Tensor, "b h n d"],
+    k: Float[Tensor, "b h m d"],
+    v: Float[Tensor, "b h m d"],
+    mask: Bool[Tensor, "#b m"] | None = None,
 ) -> Float[Tensor, "b h n d"]:
-    """Return ``softmax(q k^T / sqrt(d)) v`` by the kernel that suits device, type and context."""
+    """Return ``softmax(q k^T / sqrt(d)) v`` by the kernel that suits device, type and context.
+
+    Args:
+        q: Queries, shape ``(b, h, n, d)``.
+        k: Keys, shape ``(b, h, m, d)``.
+        v: Values, shape ``(b, h, m, d)``.
+        mask: Shape ``(b or 1, m)``: true where a key is looked at, at least once in each row; None
+            for everywhere.
+    """
+    seen = None if mask is None else mask[:, None, None, :]
     if _math_depth or (v.device.type == "cpu" and v.dtype == torch.bfloat16):
         logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+        if seen is not None:
+            logits = torch.where(seen, logits, -torch.inf)
         return logits.softmax(dim=-1).to(v.dtype) @ v
-    return functional.scaled_dot_product_attention(q, k, v)
+    return functional.scaled_dot_product_attention(q, k, v, seen)
 
 
 class HeadNorm(nn.RMSNorm):
@@ -57,40 +71,109 @@ class HeadNorm(nn.RMSNorm):
 
 
 class Attention(nn.Module):
-    """Self-attention with normalised queries and keys.
+    """Self-attention.
 
     Args:
         width: Size of a token, a multiple of ``heads``.
         heads: Number of heads, at least 1.
+        qk_norm: Whether queries and keys are normalised, which bounds the logits.
 
     Raises:
         InputError: If ``heads`` does not divide ``width``.
     """
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, *, qk_norm: bool = True) -> None:
         super().__init__()
-        check_positive(width=width, heads=heads)
-        if width % heads:
-            raise InputError(f"heads must divide width, got {heads} heads for width {width}")
-        self.heads = heads
+        self.heads = check_heads(width, heads)
         self.project = nn.Linear(width, 3 * width)
-        self.norm_q = HeadNorm(width // heads, eps=1e-6)
-        self.norm_k = HeadNorm(width // heads, eps=1e-6)
+        self.norm_q, self.norm_k = head_norms(width // heads, qk_norm)
         self.out = nn.Linear(width, width)
 
     def forward(
-        self, tokens: Float[Tensor, "b n w"], rotation: Float[Tensor, "2 n k"] | None = None
+        self,
+        tokens: Float[Tensor, "b n w"],
+        rotation: Float[Tensor, "2 n k"] | None = None,
+        mask: Bool[Tensor, "#b n"] | None = None,
     ) -> Float[Tensor, "b n w"]:
         """Return the mixed tokens, shape ``(b, n, w)``.
 
         Args:
             tokens: Shape ``(b, n, w)``.
             rotation: Angles of rotary positions, see :func:`flowgen.models.positions.rotate`.
+            mask: Tokens that are looked at, shape ``(b or 1, n)``; None for all.
         """
-        b, n, w = tokens.shape
+        mixed = attend(*self.parts(tokens, rotation), mask)
+        return self.out(mixed.transpose(1, 2).flatten(2))
+
+    def parts(
+        self, tokens: Float[Tensor, "b n w"], rotation: Float[Tensor, "2 n k"] | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values of tokens, each ``(b, h, n, d)``."""
+        b, n, _ = tokens.shape
         q, k, v = self.project(tokens).view(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         q, k = self.norm_q(q), self.norm_k(k)
         if rotation is not None:
             q, k = rotate(q, rotation), rotate(k, rotation)
-        mixed = attend(q.to(v.dtype), k.to(v.dtype), v)
-        return self.out(mixed.transpose(1, 2).reshape(b, n, w))
+        return q.to(v.dtype), k.to(v.dtype), v
+
+
+class CrossAttention(nn.Module):
+    """Attention of tokens to others: queries of the ones, keys and values of the others.
+
+    Args:
+        width: Size of a token, a multiple of ``heads``.
+        heads: Number of heads, at least 1.
+        qk_norm: Whether queries and keys are normalised.
+
+    Raises:
+        InputError: If ``heads`` does not divide ``width``.
+    """
+
+    def __init__(self, width: int, heads: int, *, qk_norm: bool = True) -> None:
+        super().__init__()
+        self.heads = check_heads(width, heads)
+        self.query = nn.Linear(width, width)
+        self.project = nn.Linear(width, 2 * width)
+        self.norm_q, self.norm_k = head_norms(width // heads, qk_norm)
+        self.out = nn.Linear(width, width)
+
+    def forward(
+        self,
+        tokens: Float[Tensor, "b n w"],
+        others: Float[Tensor, "b m w"],
+        mask: Bool[Tensor, "#b m"] | None = None,
+    ) -> Float[Tensor, "b n w"]:
+        """Return what each token takes from the others, shape ``(b, n, w)``.
+
+        Args:
+            tokens: That look, shape ``(b, n, w)``.
+            others: That are looked at, shape ``(b, m, w)``.
+            mask: Which of the others, shape ``(b or 1, m)``; None for all.
+        """
+        b, n, _ = tokens.shape
+        q = self.query(tokens).view(b, n, self.heads, -1).transpose(1, 2)
+        k, v = (
+            self.project(others).view(b, others.shape[1], 2, self.heads, -1).permute(2, 0, 3, 1, 4)
+        )
+        q, k = self.norm_q(q), self.norm_k(k)
+        mixed = attend(q.to(v.dtype), k.to(v.dtype), v, mask)
+        return self.out(mixed.transpose(1, 2).flatten(2))
+
+
+def check_heads(width: int, heads: int) -> int:
+    """Return the number of heads.
+
+    Raises:
+        InputError: If it does not divide ``width``.
+    """
+    check_positive(width=width, heads=heads)
+    if width % heads:
+        raise InputError(f"heads must divide width, got {heads} heads for width {width}")
+    return heads
+
+
+def head_norms(head_width: int, qk_norm: bool) -> tuple[nn.Module, nn.Module]:
+    """Return the norms of queries and keys."""
+    if not qk_norm:
+        return nn.Identity(), nn.Identity()
+    return HeadNorm(head_width, eps=1e-6), HeadNorm(head_width, eps=1e-6)

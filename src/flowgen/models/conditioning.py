@@ -1,23 +1,29 @@
-"""Class labels as a condition, and how conditions enter a network.
+"""How conditions enter a network: one vector ``c (b, width)``, and tokens for those who read text.
 
-A label travels as ``cond["label"]``, int64 of shape ``(b,)``; the number ``num_classes`` itself is
-the null label, which means "no condition". Training replaces a fraction of the labels by it, each
-sample on its own, so that one network learns the conditional and the unconditional velocity
-(Ho and Salimans 2022, arXiv 2207.12598, algorithm 1). Networks see one vector ``c (b, width)``,
-the sum of the embeddings of the time and of every condition: a new condition is one more summand.
+Classes travel as ``cond["label"]``, or under another name, int64 of shape ``(b,)``; the number of
+classes itself is the null class, which means "no condition". Text travels as the states of its
+tokens, ``cond["text"] (b, l, text_width)``, with ``cond["text_mask"] (b, l)``, true where there is
+a token; no text is one token that an encoder has for it. The vector is the sum of the embeddings of
+the time and of every condition: a new condition is one more summand.
 """
 
-import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping
 from typing import cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 from flowgen.core import Condition, InputError, check_values
-from flowgen.models.checks import check_fraction, check_positive
+from flowgen.models.checks import check_positive
 from flowgen.models.time_embedding import TimeEmbedding
+
+TEXT, TEXT_MASK, INTERVAL = "text", "text_mask", "interval"
+"""Names of conditions that are no classes."""
+
+Classes = int | Mapping[str, int] | None
+"""How many classes: of ``label``, of each name, or None for none."""
 
 
 class LabelEmbedding(nn.Module):
@@ -53,40 +59,82 @@ class LabelEmbedding(nn.Module):
         return self.table(label)
 
 
+class TextEmbedding(nn.Module):
+    """One vector of a text: the mean of its tokens through a two-layer network.
+
+    Args:
+        text_width: Features of a token, at least 1.
+        width: Size of the vector, at least 1.
+    """
+
+    def __init__(self, text_width: int, width: int) -> None:
+        super().__init__()
+        check_positive(text_width=text_width, width=width)
+        self.text_width = text_width
+        self.project = nn.Linear(text_width, width)
+        self.out = nn.Linear(width, width)
+
+    def forward(
+        self, text: Float[Tensor, "b l k"], mask: Bool[Tensor, "b l"]
+    ) -> Float[Tensor, "b width"]:
+        """Return the vector of each text, shape ``(b, width)``.
+
+        Args:
+            text: Token states, shape ``(b, l, text_width)``.
+            mask: True where there is a token, at least once in each row.
+        """
+        weight = mask.unsqueeze(-1).to(self.project.weight.dtype)
+        total = (text.to(weight.dtype) * weight).sum(dim=1) / weight.sum(dim=1)
+        return self.out(functional.silu(self.project(total)))
+
+
 class ConditionEmbedding(nn.Module):
-    """The vector ``c = time(t) + label(cond["label"])`` that modulates every block of a network.
+    """The vector ``c = time(t) + label(cond["label"]) + ...`` of a network.
 
     A flow map also knows how far it leads: ``cond["interval"]``, a number for each row. Its
     embedding starts at zero, so that a velocity's weights give a map that leads along the velocity.
 
     Args:
-        num_classes: Number of labels, or None for an unconditional network.
+        num_classes: Number of labels, or of the classes of each name, or None for none.
         width: Size of ``c``.
+        text_width: Features of a token of text, or None for a network without text.
         interval: Whether the length of a jump is a condition.
         max_frequency: Of the embeddings of times, see :class:`TimeEmbedding`.
+
+    Raises:
+        InputError: If a number is not positive, or classes have a name that is taken.
     """
 
     def __init__(
         self,
-        num_classes: int | None,
+        num_classes: Classes,
         width: int,
         *,
+        text_width: int | None = None,
         interval: bool = False,
         max_frequency: float = 100.0,
     ) -> None:
         super().__init__()
         self.time = TimeEmbedding(width, max_frequency=max_frequency)
         self.embeddings = nn.ModuleDict()
-        if num_classes is not None:
-            self.embeddings["label"] = LabelEmbedding(num_classes, width)
+        for name, count in classes_by_name(num_classes).items():
+            self.embeddings[name] = LabelEmbedding(count, width)
+        if text_width is not None:
+            self.embeddings[TEXT] = TextEmbedding(text_width, width)
         if interval:
-            self.embeddings["interval"] = TimeEmbedding(width, max_frequency=max_frequency)
+            self.embeddings[INTERVAL] = TimeEmbedding(width, max_frequency=max_frequency)
         self.zero_interval()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the conditions that must be given."""
+        text = (TEXT_MASK,) if TEXT in self.embeddings else ()
+        return (*self.embeddings, *text)
 
     def zero_interval(self) -> None:
         """Let the length of a jump change nothing, as at the beginning of a distillation."""
-        if "interval" in self.embeddings:
-            last = cast("TimeEmbedding", self.embeddings["interval"]).out
+        if INTERVAL in self.embeddings:
+            last = cast("TimeEmbedding", self.embeddings[INTERVAL]).out
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
 
@@ -100,15 +148,33 @@ class ConditionEmbedding(nn.Module):
         Raises:
             InputError: If conditions are missing, unknown, or have another number of rows.
         """
+        first, *others = self.vectors(t, cond)
+        for vector in others:
+            first = first + vector
+        return first
+
+    def vectors(
+        self, t: Float[Tensor, " b"], cond: Condition | None
+    ) -> list[Float[Tensor, "#b width"]]:
+        """Return the vectors of the time and of every condition, see :meth:`forward`."""
         given = cond or {}
-        if unknown := [name for name in given if name not in self.embeddings]:
+        self._check(t, given)
+        found = [self.time(t)]
+        for name, embedding in self.embeddings.items():
+            if name == TEXT:
+                found.append(embedding(given[TEXT], given[TEXT_MASK]))
+            else:
+                found.append(embedding(given[name]))
+        return found
+
+    def _check(self, t: Tensor, given: Condition) -> None:
+        if unknown := [name for name in given if name not in self.names]:
             raise InputError(
                 f"condition {unknown} given to a network built "
-                + (f"for {list(self.embeddings)}" if len(self.embeddings) else "without conditions")
-                + ": leave it out, or build the network with num_classes"
+                + (f"for {list(self.names)}" if self.names else "without conditions")
+                + ": leave it out, or build the network with num_classes or text_width"
             )
-        c = self.time(t)
-        for name, embedding in self.embeddings.items():
+        for name in self.names:
             if name not in given:
                 raise InputError(
                     f"condition '{name}' is missing: pass cond={{'{name}': ...}}, "
@@ -118,110 +184,28 @@ class ConditionEmbedding(nn.Module):
                 raise InputError(
                     f"condition '{name}' has shape {tuple(given[name].shape)} for {len(t)} samples"
                 )
-            c = c + embedding(given[name])
-        return c
+        if TEXT in given:
+            width = cast("TextEmbedding", self.embeddings[TEXT]).text_width
+            text, mask = given[TEXT], given[TEXT_MASK]
+            if text.ndim != 3 or text.shape[-1] != width or mask.shape != text.shape[:2]:
+                raise InputError(
+                    f"text must have shape (b, l, {width}) and text_mask (b, l), got "
+                    f"{tuple(text.shape)} and {tuple(mask.shape)}"
+                )
+            if mask.dtype != torch.bool:
+                raise InputError(f"text_mask must be bool, got {mask.dtype}")
 
 
-class LabelConditioner:
-    """Turns labels into conditions, and conditions into null ones.
-
-    Args:
-        num_classes: Number of labels, at least 1.
-        dropout: Fraction of labels that training replaces by the null label, in ``[0, 1)``.
-        names: Name of every label, in order, or None if labels are plain numbers.
+def classes_by_name(num_classes: Classes) -> dict[str, int]:
+    """Return the number of classes of each name; a number alone is that of ``label``.
 
     Raises:
-        InputError: If an argument leaves its range, or the names are too few or repeat.
+        InputError: If a name is taken by another kind of condition.
     """
-
-    def __init__(
-        self, num_classes: int, dropout: float = 0.1, names: Sequence[str] | None = None
-    ) -> None:
-        check_positive(num_classes=num_classes)
-        check_fraction("dropout", dropout)
-        if names is not None and (len(names) != num_classes or len(set(names)) != num_classes):
-            raise InputError(f"names must be {num_classes} different ones, got {list(names)}")
-        self.num_classes = num_classes
-        self.dropout = dropout
-        self.names = None if names is None else tuple(names)
-
-    def encode(
-        self,
-        labels: int | str | Sequence[int | str] | Tensor,
-        n: int,
-        device: torch.device | str | None = None,
-    ) -> dict[str, Tensor]:
-        """Return the condition of ``n`` samples.
-
-        Args:
-            labels: One label, or a list that is repeated in order until there are ``n``: sample
-                ``i`` gets ``labels[i % len(labels)]``. A label is a number or a name; where all
-                names are numbers it is the name. A tensor holds numbers of classes.
-            n: Number of samples, at least 1.
-            device: Where the condition lives.
-
-        Raises:
-            InputError: If a label does not exist, or there are none, or more than ``n``.
-        """
-        check_positive(n=n)
-        if isinstance(labels, Tensor):
-            given = [self._index(label) for label in labels.reshape(-1).tolist()]
-        else:
-            listed = [labels] if isinstance(labels, (int, str)) else labels
-            given = [self._number(label) for label in listed]
-        if not 1 <= len(given) <= n:
-            raise InputError(f"{len(given)} labels for {n} samples: give one to {n} labels")
-        numbers = torch.tensor(given, device=device)
-        return {"label": numbers[torch.arange(n, device=device) % len(given)]}
-
-    def null(self, n: int, device: torch.device | str | None = None) -> dict[str, Tensor]:
-        """Return the condition that means "none", for ``n`` samples."""
-        return {"label": torch.full((n,), self.num_classes, dtype=torch.int64, device=device)}
-
-    def cycle(
-        self, indices: Iterable[int], device: torch.device | str | None = None
-    ) -> dict[str, Tensor]:
-        """Return label ``i % num_classes`` for each global sample number ``i``."""
-        numbers = [index % self.num_classes for index in indices]
-        return {"label": torch.tensor(numbers, dtype=torch.int64, device=device)}
-
-    def drop(
-        self, cond: Condition, *, generator: torch.Generator | None = None
-    ) -> dict[str, Tensor]:
-        """Return ``cond`` with each label, on its own, replaced by null with chance ``dropout``.
-
-        Args:
-            cond: Must hold ``label (b,)``; other conditions are passed on.
-            generator: Source of randomness, on the device of the labels.
-        """
-        label = cond["label"]
-        chance = torch.rand(label.shape, generator=generator, device=label.device)
-        null = torch.full_like(label, self.num_classes)
-        return {**cond, "label": torch.where(chance < self.dropout, null, label)}
-
-    def _number(self, label: int | str) -> int:
-        # Classes named 1, 2, 10 stand in another order: a number that is typed means the name.
-        if self.names is not None and (isinstance(label, str) or self._named_by_numbers):
-            if str(label) in self.names:
-                return self.names.index(str(label))
-            raise InputError(f"label {label!r} does not exist: {self._choices(label)}")
-        return self._index(label)
-
-    @property
-    def _named_by_numbers(self) -> bool:
-        return self.names is not None and all(name.isdecimal() for name in self.names)
-
-    def _index(self, label: int | str) -> int:
-        if isinstance(label, int) and not isinstance(label, bool) and 0 <= label < self.num_classes:
-            return label
-        raise InputError(f"label {label!r} does not exist: {self._choices(label)}")
-
-    def _choices(self, label: int | str) -> str:
-        rule = f"labels are 0 to {self.num_classes - 1}"
-        if self.names is None or self.names == tuple(map(str, range(self.num_classes))):
-            return rule
-        if self._named_by_numbers:
-            return f"labels are {', '.join(self.names)}"
-        near = difflib.get_close_matches(label, self.names, n=1) if isinstance(label, str) else []
-        hint = f"did you mean '{near[0]}'? " if near else ""
-        return f"{hint}{rule}, or {', '.join(self.names)}"
+    if num_classes is None:
+        return {}
+    if isinstance(num_classes, int):
+        return {"label": num_classes}
+    if taken := [name for name in num_classes if name in (TEXT, TEXT_MASK, INTERVAL)]:
+        raise InputError(f"classes cannot be named {taken}: text and intervals are")
+    return dict(num_classes)

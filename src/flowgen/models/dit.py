@@ -7,19 +7,24 @@ arXiv 2212.09748, section 3.2). The modulations of all blocks depend on ``c`` al
 one matrix product.
 """
 
-import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
-from flowgen.core import Condition, InputError
+from flowgen.core import Condition
 from flowgen.models.attention import Attention
-from flowgen.models.checks import check_fraction, check_inputs, check_positive, sample_shape
-from flowgen.models.conditioning import ConditionEmbedding
+from flowgen.models.checks import check_fraction, check_inputs, check_positive
+from flowgen.models.conditioning import TEXT, TEXT_MASK, Classes, ConditionEmbedding
+from flowgen.models.feed_forward import GELUFeedForward, check_ratio
 from flowgen.models.norms import Norm, ScalingNorm
+from flowgen.models.patches import Patches
 from flowgen.models.positions import Positions, RotaryPositions
+from flowgen.models.text_readers import CrossAttended, TextReader, TokenSequence
 
 
 class DiTBlock(nn.Module):
@@ -28,25 +33,28 @@ class DiTBlock(nn.Module):
     Args:
         width: Size of a token.
         heads: Number of attention heads.
-        mlp_width: Size of the hidden layer.
+        mlp_ratio: Hidden size of the two-layer network over ``width``.
         dropout: Fraction of features dropped from each branch, in ``[0, 1)``.
         norm: Builds the modulated normalisation from ``width``.
+        feed_forward: Builds the two-layer network from ``(width, mlp_ratio)``.
+        qk_norm: Whether queries and keys are normalised.
     """
 
     def __init__(
         self,
         width: int,
         heads: int,
-        mlp_width: int,
+        mlp_ratio: float,
         dropout: float,
         norm: Callable[[int], Norm] = ScalingNorm,
+        feed_forward: Callable[[int, float], nn.Module] = GELUFeedForward,
+        *,
+        qk_norm: bool = True,
     ) -> None:
         super().__init__()
         self.norm = norm(width)
-        self.attention = Attention(width, heads)
-        self.mlp = nn.Sequential(
-            nn.Linear(width, mlp_width), nn.GELU(approximate="tanh"), nn.Linear(mlp_width, width)
-        )
+        self.attention = Attention(width, heads, qk_norm=qk_norm)
+        self.mlp = feed_forward(width, mlp_ratio)
         self.dropout = nn.Dropout(dropout)
 
     def forward(
@@ -54,6 +62,8 @@ class DiTBlock(nn.Module):
         tokens: Float[Tensor, "b n w"],
         modulation: Float[Tensor, "#b 6 w"],
         rotation: Float[Tensor, "2 n k"] | None = None,
+        mask: Bool[Tensor, "#b n"] | None = None,
+        read: Callable[[Tensor], Tensor] | None = None,
     ) -> Float[Tensor, "b n w"]:
         """Return the new tokens, shape ``(b, n, w)``.
 
@@ -62,10 +72,14 @@ class DiTBlock(nn.Module):
             modulation: Shift, scale and gate of both branches, shape ``(b, 6, w)``; zero makes the
                 block the identity.
             rotation: Angles of rotary positions, or None.
+            mask: Tokens that are looked at, shape ``(b or 1, n)``; None for all.
+            read: What follows the attention: a look at the text, or None.
         """
         shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = modulation.unsqueeze(2).unbind(1)
-        branch = self.attention(self.norm(tokens, shift, scale), rotation)
+        branch = self.attention(self.norm(tokens, shift, scale), rotation, mask)
         tokens = tokens + gate * self.dropout(branch)
+        if read is not None:
+            tokens = read(tokens)
         branch = self.mlp(self.norm(tokens, mlp_shift, mlp_scale))
         return tokens + mlp_gate * self.dropout(branch)
 
@@ -75,17 +89,24 @@ class DiT(nn.Module):
 
     Args:
         shape: Channels, height and width of one sample.
-        num_classes: Number of labels, or None for an unconditional network.
+        num_classes: Number of labels, or of the classes of each name, or None for none.
         patch: Side of a patch in pixels; must divide height and width.
         width: Size of a token, a multiple of ``heads``.
         depth: Number of blocks, at least 1.
         heads: Number of attention heads.
         mlp_ratio: Hidden size of the two-layer networks over ``width``, above 0.
+        feed_forward: Builds them from ``(width, mlp_ratio)``: ``GELUFeedForward`` or ``SwiGLU``.
+        qk_norm: Whether queries and keys are normalised, which keeps half precision safe.
         positions: Builds the positions from ``(grid, width, heads)``: ``RotaryPositions``,
             ``LearnedPositions``, or a partial of one.
         norm: Builds the modulated normalisation from ``width``: ``ScalingNorm``, or
             ``NonScalingNorm`` for consistency training on latents.
         dropout: Fraction of features dropped from each branch while training, in ``[0, 1)``.
+        text_width: Features of a token of text, or None for a network without text.
+        text: Builds what reads text from ``(text_width, width, heads, depth)``: ``CrossAttended``
+            or ``InContext``. Its mean enters the modulation in any case.
+        gradient_checkpointing: Compute blocks again in the backward pass instead of keeping what is
+            inside of them: less memory, a third more time.
         interval: Whether it is told the length of a jump, as the network of a flow map is.
         max_frequency: Of the embedding of times, radians per unit of time, above 1; low ones make
             the network smooth in time, which few-step methods need that differentiate it.
@@ -99,42 +120,49 @@ class DiT(nn.Module):
     def __init__(
         self,
         shape: Sequence[int],
-        num_classes: int | None = None,
+        num_classes: Classes = None,
         *,
         patch: int = 2,
         width: int = 384,
         depth: int = 12,
         heads: int = 6,
         mlp_ratio: float = 4.0,
+        feed_forward: Callable[[int, float], nn.Module] = GELUFeedForward,
+        qk_norm: bool = True,
         positions: Callable[[tuple[int, int], int, int], Positions] = RotaryPositions,
         norm: Callable[[int], Norm] = ScalingNorm,
         dropout: float = 0.0,
+        text_width: int | None = None,
+        text: Callable[[int, int, int, int], TextReader] = CrossAttended,
+        gradient_checkpointing: bool = False,
         interval: bool = False,
         max_frequency: float = 100.0,
     ) -> None:
         super().__init__()
-        self.shape = sample_shape(shape, num_axes=3)
-        check_positive(patch=patch, width=width, depth=depth, heads=heads)
+        check_positive(width=width, depth=depth, heads=heads)
         check_fraction("dropout", dropout)
-        channels, height, image_width = self.shape
-        if height % patch or image_width % patch:
-            raise InputError(f"patch {patch} must divide the image, {height} x {image_width}")
-        if not (math.isfinite(mlp_ratio) and mlp_ratio > 0):
-            raise InputError(f"mlp_ratio must be finite and above 0, got {mlp_ratio}")
-        self.patch, self.width, self.depth = patch, width, depth
-        self.grid = (height // patch, image_width // patch)
+        check_ratio(mlp_ratio)
+        self.patches = Patches(shape, patch)
+        self.shape = self.patches.shape
+        self.width, self.depth = width, depth
+        self.gradient_checkpointing = gradient_checkpointing
         self.condition = ConditionEmbedding(
-            num_classes, width, interval=interval, max_frequency=max_frequency
+            num_classes,
+            width,
+            text_width=text_width,
+            interval=interval,
+            max_frequency=max_frequency,
         )
         self.modulation = nn.Linear(width, (6 * depth + 2) * width)
-        self.embed = nn.Linear(channels * patch**2, width)
+        self.embed = nn.Linear(self.patches.size, width)
         self.blocks = nn.ModuleList(
-            DiTBlock(width, heads, max(1, round(mlp_ratio * width)), dropout, norm)
+            DiTBlock(width, heads, mlp_ratio, dropout, norm, feed_forward, qk_norm=qk_norm)
             for _ in range(depth)
         )
-        self.positions = positions(self.grid, width, heads)
+        self.positions = positions(self.patches.grid, width, heads)
+        self.reader = None if text_width is None else text(text_width, width, heads, depth)
         self.norm = norm(width)
-        self.out = nn.Linear(width, channels * patch**2)
+        self.out = nn.Linear(width, self.patches.size)
         self._initialise()
 
     def _initialise(self) -> None:
@@ -145,6 +173,8 @@ class DiT(nn.Module):
         for zero in (self.modulation, self.out):
             nn.init.zeros_(zero.weight)
         self.condition.zero_interval()
+        if self.reader is not None:
+            self.reader.zero()
 
     def forward(self, x: Tensor, t: Tensor, cond: Condition | None = None) -> Tensor:
         """Return the network output, shape ``(b, c, h, w)``.
@@ -152,7 +182,8 @@ class DiT(nn.Module):
         Args:
             x: States, shape ``(b, c, h, w)``.
             t: Times in ``[0, 1]``, shape ``(b,)``.
-            cond: ``{"label": int64 (b,)}`` for a conditional network, else None.
+            cond: ``{"label": int64 (b,)}`` for a conditional network, ``text (b, l, text_width)``
+                and ``text_mask (b, l)`` for one with text, else None.
 
         Raises:
             InputError: If shapes, types or conditions are not those the network was built for.
@@ -161,19 +192,25 @@ class DiT(nn.Module):
         modulation = self.modulation(functional.silu(self.condition(t, cond)))
         modulation = modulation.view(-1, 6 * self.depth + 2, self.width)
         *by_block, last = modulation.split([6] * self.depth + [2], dim=1)
-        rotation = self.positions.rotation()
-        tokens = self.positions.embed(self.embed(self._patches(x.to(self.embed.weight.dtype))))
-        for block, of_block in zip(self.blocks, by_block, strict=True):
-            tokens = block(tokens, of_block, rotation)
+        patches = self.patches.cut(x.to(self.embed.weight.dtype))
+        tokens = self.positions.embed(self.embed(patches))
+        sequence = TokenSequence(tokens, self.positions.rotation(), None)
+        reading: Callable[[int, Tensor], Tensor] | None = None
+        if self.reader is not None:
+            assert cond is not None
+            text, seen = self.reader.embed(cond[TEXT]), cond[TEXT_MASK]
+            sequence = self.reader.begin(sequence, text, seen)
+            reading = partial(self.reader.read, text=text, mask=seen)
+        tokens, rotation, mask = sequence
+        for i, (block, of_block) in enumerate(zip(self.blocks, by_block, strict=True)):
+            read = None if reading is None else partial(reading, i)
+            if self.gradient_checkpointing and torch.is_grad_enabled():
+                tokens = checkpoint(
+                    block, tokens, of_block, rotation, mask, read, use_reentrant=False
+                )
+            else:
+                tokens = block(tokens, of_block, rotation, mask, read)
+        if self.reader is not None:
+            tokens = self.reader.end(tokens, self.patches.count)
         shift, scale = last.unsqueeze(2).unbind(1)
-        return self._image(self.out(self.norm(tokens, shift, scale)))
-
-    def _patches(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n k"]:
-        (rows, columns), p = self.grid, self.patch
-        x = x.view(-1, self.shape[0], rows, p, columns, p)
-        return x.permute(0, 2, 4, 1, 3, 5).reshape(-1, rows * columns, self.shape[0] * p * p)
-
-    def _image(self, patches: Float[Tensor, "b n k"]) -> Float[Tensor, "b c h w"]:
-        (rows, columns), p = self.grid, self.patch
-        patches = patches.view(-1, rows, columns, self.shape[0], p, p)
-        return patches.permute(0, 3, 1, 4, 2, 5).reshape(-1, *self.shape)
+        return self.patches.join(self.out(self.norm(tokens, shift, scale)))
