@@ -92,6 +92,13 @@ OPERATIONS = {
     "max": lambda x: x.amax(dim=-1),
     "norm": lambda x: torch.linalg.vector_norm(x, dim=-1),
     "einsum": lambda x: torch.einsum("bcij,bckj->bik", x, x),
+    "attention": lambda x: functional.scaled_dot_product_attention(x, x * x, x + 1),
+    "attention, masked": lambda x: functional.scaled_dot_product_attention(
+        x, x, x, attn_mask=torch.tensor([True, False, True, True, True, False])
+    ),
+    "attention to constants": lambda x: functional.scaled_dot_product_attention(
+        x, WEIGHT.expand_as(x), WEIGHT.expand_as(x), WEIGHT
+    ),
     "in place": lambda x: (x * 2).add_(x),
     "by halves": lambda x: x.float().to(torch.float64) * 2,
 }
@@ -108,11 +115,12 @@ def _point():
 def test_operations_have_the_derivative_of_torch(name, point):
     x, w = point
     function = OPERATIONS[name]
-    expected, slope = torch.func.jvp(function, (x,), (w,))
+    with math_attention():
+        expected, slope = torch.func.jvp(function, (x,), (w,))
     for graph in (False, True):
         value, tangent = jvp(function, (x,), (w,), graph=graph)
         assert type(value) is type(tangent) is torch.Tensor
-        assert torch.equal(value, expected)
+        assert torch.allclose(value, expected, rtol=1e-14, atol=1e-15)
         assert torch.allclose(tangent, slope, rtol=1e-12, atol=1e-12)
 
 
@@ -121,7 +129,8 @@ def test_values_and_derivatives_have_the_gradients_of_torch(name, point):
     x, w = (tensor.clone().requires_grad_() for tensor in point)
     function = OPERATIONS[name]
     value, tangent = jvp(function, (x,), (w,), graph=True)
-    expected, slope = torch.func.jvp(WRITTEN_OUT.get(name, function), (x,), (w,))
+    with math_attention():
+        expected, slope = torch.func.jvp(WRITTEN_OUT.get(name, function), (x,), (w,))
 
     def gradient(output):
         weights = torch.linspace(0.5, 1.5, output.numel(), dtype=output.dtype)

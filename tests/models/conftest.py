@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from flowgen.models import MLP, DiT, LearnedPositions, UNet
+from flowgen.models import MLP, DiT, LearnedPositions, SwiGLU, UNet, UNet2D, UViT
+from networks import perturbed
 
 NETWORKS = {
     "mlp": lambda classes: MLP((3,), classes, width=16, depth=2),
@@ -13,16 +14,20 @@ NETWORKS = {
     "dit-learned": lambda classes: DiT(
         (1, 4, 4), classes, patch=1, width=8, depth=1, heads=2, positions=LearnedPositions
     ),
+    "dit-swiglu": lambda classes: DiT(
+        (1, 4, 4), classes, width=8, depth=1, heads=2, feed_forward=SwiGLU, qk_norm=False
+    ),
+    "uvit": lambda classes: UViT((3, 4, 6), classes, patch=2, width=16, depth=3, heads=2),
+    "unet2d": lambda classes: UNet2D(
+        (2, 4, 8),
+        classes,
+        channels=(8, 16),
+        num_blocks=1,
+        attention_levels=(1,),
+        head_width=4,
+        groups=4,
+    ),
 }
-
-
-def perturbed(network, scale=0.2):
-    """Move every parameter, so that nothing is hidden by a layer that starts at zero."""
-    generator = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.add_(scale * torch.randn(parameter.shape, generator=generator))
-    return network
 
 
 @pytest.fixture(params=list(NETWORKS))

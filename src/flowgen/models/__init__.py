@@ -27,15 +27,19 @@ from flowgen.models.guidance import (
 from flowgen.models.interpolant_field import InterpolantField
 from flowgen.models.label_conditioner import LabelConditioner
 from flowgen.models.mlp import MLP
+from flowgen.models.mmdit import MMDiT
 from flowgen.models.norms import NonScalingNorm, Norm, ScalingNorm
 from flowgen.models.positions import LearnedPositions, Positions, RotaryPositions
 from flowgen.models.text_readers import CrossAttended, InContext, TextReader
 from flowgen.models.time_embedding import TimeEmbedding
 from flowgen.models.unet import UNet
+from flowgen.models.unet2d import UNet2D
+from flowgen.models.uvit import UViT
 
 __all__ = [
     "InterpolantField",
     "MLP",
+    "MMDiT",
     "Attention",
     "AutoGuided",
     "Autoguidance",
@@ -67,6 +71,8 @@ __all__ = [
     "TextReader",
     "TimeEmbedding",
     "UNet",
+    "UNet2D",
+    "UViT",
     "ZeroInit",
     "attend",
     "check_edges",

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from flowgen.core import InputError
 from flowgen.models.checks import check_positive
@@ -27,11 +28,13 @@ def math_attention() -> Iterator[None]:
     """Compute attention by plain products inside the context, as ``torch.func.jvp`` needs.
 
     A plain counter, since a compiled block must be able to read it; it holds for all threads.
+    Networks that call torch's function themselves get its plain kernel.
     """
     global _math_depth
     _math_depth += 1
     try:
-        yield
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
     finally:
         _math_depth -= 1
 
@@ -117,6 +120,31 @@ class Attention(nn.Module):
         return q.to(v.dtype), k.to(v.dtype), v
 
 
+class KeysValues(nn.Module):
+    """Keys and values of tokens that are looked at and do not look themselves.
+
+    Args:
+        width: Size of a token, a multiple of ``heads``.
+        heads: Number of heads, at least 1.
+        qk_norm: Whether keys are normalised.
+
+    Raises:
+        InputError: If ``heads`` does not divide ``width``.
+    """
+
+    def __init__(self, width: int, heads: int, *, qk_norm: bool = True) -> None:
+        super().__init__()
+        self.heads = check_heads(width, heads)
+        self.project = nn.Linear(width, 2 * width)
+        _, self.norm_k = head_norms(width // heads, qk_norm)
+
+    def forward(self, tokens: Float[Tensor, "b n w"]) -> tuple[Tensor, Tensor]:
+        """Return keys and values of tokens, each ``(b, h, n, d)``."""
+        b, n, _ = tokens.shape
+        k, v = self.project(tokens).view(b, n, 2, self.heads, -1).permute(2, 0, 3, 1, 4)
+        return self.norm_k(k).to(v.dtype), v
+
+
 class CrossAttention(nn.Module):
     """Attention of tokens to others: queries of the ones, keys and values of the others.
 
@@ -133,8 +161,8 @@ class CrossAttention(nn.Module):
         super().__init__()
         self.heads = check_heads(width, heads)
         self.query = nn.Linear(width, width)
-        self.project = nn.Linear(width, 2 * width)
-        self.norm_q, self.norm_k = head_norms(width // heads, qk_norm)
+        self.norm_q, _ = head_norms(width // heads, qk_norm)
+        self.others = KeysValues(width, heads, qk_norm=qk_norm)
         self.out = nn.Linear(width, width)
 
     def forward(
@@ -151,12 +179,9 @@ class CrossAttention(nn.Module):
             mask: Which of the others, shape ``(b or 1, m)``; None for all.
         """
         b, n, _ = tokens.shape
-        q = self.query(tokens).view(b, n, self.heads, -1).transpose(1, 2)
-        k, v = (
-            self.project(others).view(b, others.shape[1], 2, self.heads, -1).permute(2, 0, 3, 1, 4)
-        )
-        q, k = self.norm_q(q), self.norm_k(k)
-        mixed = attend(q.to(v.dtype), k.to(v.dtype), v, mask)
+        q = self.norm_q(self.query(tokens).view(b, n, self.heads, -1).transpose(1, 2))
+        k, v = self.others(others)
+        mixed = attend(q.to(v.dtype), k, v, mask)
         return self.out(mixed.transpose(1, 2).flatten(2))
 
 

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils._pytree import tree_flatten
 
 from flowgen.distill.forward_mode.by_torch import by_torch
-from flowgen.distill.forward_mode.dual import Dual, UnsupportedError, held, recording
+from flowgen.distill.forward_mode.dual import Dual, UnsupportedError, graph_of, held, recording
 
 
 def layer(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
@@ -130,3 +131,21 @@ def dropout(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     with recording(x.graph):
         moved = x.tangent * mask
     return Dual.of(x.primal * mask, moved, x.graph)
+
+
+def attention(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """Follow torch's attention, by plain products of queries, keys and values."""
+    names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa")
+    found = dict(zip(names, args, strict=False)) | kwargs
+    mask, scale = found.get("attn_mask"), found.get("scale")
+    if any(found.get(name) for name in ("dropout_p", "is_causal", "enable_gqa")):
+        raise UnsupportedError("attention")
+    parts = [found[name] for name in names[:3]]
+    graph = graph_of(parts)
+    q, k, v = (Dual.of(x, torch.zeros_like(x), graph) if type(x) is Tensor else x for x in parts)
+    with torch._C._EnableTorchFunction():
+        logits = (q * (q.shape[-1] ** -0.5 if scale is None else scale)) @ k.transpose(-1, -2)
+        if mask is not None:
+            seen = mask.dtype == torch.bool
+            logits = torch.where(mask, logits, -torch.inf) if seen else logits + mask
+        return logits.softmax(dim=-1) @ v

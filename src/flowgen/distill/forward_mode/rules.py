@@ -20,6 +20,7 @@ from flowgen.distill.forward_mode.arithmetic import (
 from flowgen.distill.forward_mode.by_torch import by_torch
 from flowgen.distill.forward_mode.dual import Dual, Rule
 from flowgen.distill.forward_mode.layers import (
+    attention,
     dropout,
     group_norm,
     layer,
@@ -86,6 +87,7 @@ def _rules() -> dict[Any, Rule]:
     put(rms_norm, functional.rms_norm)
     put(group_norm, functional.group_norm)
     put(dropout, functional.dropout)
+    put(attention, functional.scaled_dot_product_attention)
     return table
 
 
