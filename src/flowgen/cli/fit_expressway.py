@@ -24,6 +24,7 @@ def run(cfg: DictConfig) -> Path:
     from flowgen.cli.restore import home
     from flowgen.core import InputError, Pair, generator_for
     from flowgen.couplings import SemidiscreteSolver, save_expressway
+    from flowgen.models import LabelConditioner
     from flowgen.paths import AffinePath
     from flowgen.pipeline import atomic, load
 
@@ -47,6 +48,11 @@ def run(cfg: DictConfig) -> Path:
     if x_1.shape[1:] != model.shape:
         raise InputError(
             f"the data have shape {tuple(x_1.shape[1:])}, the model makes {model.shape}"
+        )
+    if not (model.conditioner is None or isinstance(model.conditioner, LabelConditioner)):
+        raise InputError(
+            "targets are kept with a label at most, and this model takes "
+            f"{', '.join(model.conditioner.kinds)}"
         )
     label = label if model.conditioner is not None else None
     generator = generator_for(cfg.seed, device=x_1.device)

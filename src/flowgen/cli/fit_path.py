@@ -150,7 +150,8 @@ def _from_model(cfg: DictConfig) -> Fit:
     batch = data.test.__getitems__(order[: cfg.num_samples].tolist())
     cond = None
     if model.conditioner is not None:
-        cond = {"label": batch["label"].to(model.device)}
+        model.conditioner.use(getattr(data, "captions", None))
+        cond = {k: v.to(model.device) for k, v in model.conditioner.take(batch).items()}
     with eval_mode(model.field):
         curve = error_of_model(
             model.field,

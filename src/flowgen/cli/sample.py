@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -24,8 +25,8 @@ def run(cfg: DictConfig) -> Path | None:
     from flowgen.pipeline.outputs import writer
 
     pipeline = restore(cfg)
-    label = list(cfg.label) if OmegaConf.is_list(cfg.label) else cfg.label
-    labels = pipeline.labels(cfg.num_samples, label)
+    asked = {name: _plain(cfg[name]) for name in ("label", "prompt", "style")}
+    labels = pipeline.labels(cfg.num_samples, cond=asked)
     out = Path(cfg.out).expanduser() if cfg.out else home(cfg.checkpoint) / "samples.png"
     write = writer(out, columns=cfg.columns)
     if cfg.dry_run:
@@ -37,9 +38,14 @@ def run(cfg: DictConfig) -> Path | None:
     start = time.perf_counter()
     chunks = []
     with tqdm(total=cfg.num_samples, desc="sampling", unit="sample") as bar:
-        for chunk in pipeline.stream(cfg.num_samples, label=label, seed=cfg.seed, chunk=cfg.chunk):
+        for chunk in pipeline.stream(cfg.num_samples, cond=asked, seed=cfg.seed, chunk=cfg.chunk):
             chunks.append(chunk)
             bar.update(len(chunk))
     write(torch.cat(chunks), labels)
     say(f"{cfg.num_samples} samples in {time.perf_counter() - start:.1f} s: {out}")
     return out
+
+
+def _plain(value: Any) -> Any:
+    """Return what is asked for as plain values: one, or a list."""
+    return list(value) if OmegaConf.is_list(value) else value

@@ -10,6 +10,7 @@ from flowgen.cli.assemble import make
 from flowgen.cli.console import say
 from flowgen.cli.train import LOADER_KEYS
 from flowgen.core import FlowMap, InputError, Pair, VelocityField, generator_for
+from flowgen.models import PROMPT, Conditioners
 from flowgen.paths import AffinePath, check_agreement, check_conventions
 from flowgen.pipeline import Pipeline, teacher_pipeline
 from flowgen.training import FlowModule
@@ -65,7 +66,7 @@ def fill_student(cfg: DictConfig, overridden: Sequence[str]) -> None:
         cfg.model = {**field["network"], **interval}
         cfg.path, cfg.prediction, cfg.source = field["path"], field["prediction"], parts["source"]
         cfg.data_std, cfg.time_eps = field.get("data_std"), field.get("t_eps", cfg.time_eps)
-        cfg.conditional = parts.get("conditioner") is not None
+        _fill_conditions(cfg, teacher)
         if "_target_" not in cfg.data:
             data = teacher.about.get("data")
             if not data:
@@ -79,6 +80,15 @@ def fill_student(cfg: DictConfig, overridden: Sequence[str]) -> None:
             cfg.data = {**given, **own}
         about = teacher.about.get("name") or "student"
         cfg.name = cfg.name or f"{about}_{_method(cfg)}"
+
+
+def _fill_conditions(cfg: DictConfig, teacher: Pipeline) -> None:
+    """Let the student take what its teacher takes, its text encoded alike."""
+    conditioner = teacher.conditioner
+    cfg.conditional = False if conditioner is None else list(conditioner.kinds)
+    if isinstance(conditioner, Conditioners) and PROMPT in conditioner.kinds:
+        own = teacher.config["conditioner"]["parts"][PROMPT]
+        cfg.text_encoder, cfg.text_length = own["encoder"], own["length"]
 
 
 def _method(cfg: DictConfig) -> str:
@@ -98,7 +108,15 @@ def check_data(cfg: DictConfig) -> None:
     parts = teacher_of(cfg).config
     facts: dict[str, Any] = OmegaConf.to_container(cfg.facts)  # pyright: ignore[reportAssignmentType]
     conditioner = parts.get("conditioner") or {}
-    wanted = {"codec": parts["codec"], "num_classes": conditioner.get("num_classes")}
+    counts = {
+        name: part["num_classes"]
+        for name, part in conditioner.get("parts", {}).items()
+        if "num_classes" in part
+    }
+    wanted = {
+        "codec": parts["codec"],
+        "num_classes": conditioner.get("num_classes", counts or None),
+    }
     network = parts["field"]["network"]
     if "shape" in network:
         wanted["shape"] = list(network["shape"])
@@ -150,7 +168,8 @@ def check_start(flow: FlowModule, cfg: DictConfig, batch: dict[str, torch.Tensor
     generator = generator_for(flow.seed)
     x_1 = flow.pipeline.codec.encode(few["x_1"])
     x_0 = flow.pipeline.source.sample(len(x_1), generator=generator)
-    cond = None if flow.pipeline.conditioner is None else {"label": few["label"]}
+    conditioner = flow.pipeline.conditioner
+    cond = None if conditioner is None else conditioner.take(few)
     pair = Pair(x_0, x_1, cond)
     known = teacher.field.to(x_1.device)
     try:

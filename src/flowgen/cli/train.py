@@ -56,6 +56,7 @@ def run(cfg: DictConfig) -> Path:
         module,
     )
     from flowgen.cli.compiling import compile_network
+    from flowgen.cli.conditions import use_data
     from flowgen.cli.dry_run import dry_run
     from flowgen.cli.few_steps import write_table
     from flowgen.cli.fit_coupling import training_set
@@ -110,6 +111,7 @@ def run(cfg: DictConfig) -> Path:
             "this sampler starts from a file that is fitted to a trained model: train with another "
             "one, e.g. sampler=heun, and choose it for flowgen sample and evaluate"
         )
+    use_data(flow.pipeline.conditioner, data)
     if isinstance(flow.coupling, DataCoupling):
         flow.coupling.use(*training_set(data, "cpu"))
     loader = _loader(cfg, data, trainer, flow)
@@ -233,7 +235,7 @@ def _introduce(cfg: DictConfig, data: Any, flow: Any, trainer: Any, step: int) -
     if not trainer.is_global_zero:
         return
     parameters = sum(p.numel() for p in flow.pipeline.field.parameters())
-    labels = "no labels" if flow.pipeline.conditioner is None else f"{data.num_classes} classes"
+    labels = _told_conditions(flow.pipeline.conditioner, data)
     device = trainer.strategy.root_device
     going_on = f", going on after step {step}" if step else ""
     say(
@@ -245,6 +247,14 @@ def _introduce(cfg: DictConfig, data: Any, flow: Any, trainer: Any, step: int) -
         f"training  {trainer.max_steps} steps of {cfg.data.batch_size} (global batch){going_on}\n"
         f"run       {cfg.run_dir}"
     )
+
+
+def _told_conditions(conditioner: Any, data: Any) -> str:
+    if conditioner is None:
+        return "no labels"
+    if conditioner.kinds == ("label",):
+        return f"{data.num_classes} classes"
+    return f"conditions {', '.join(conditioner.kinds)}"
 
 
 def _threads() -> int:

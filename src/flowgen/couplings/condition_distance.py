@@ -30,7 +30,7 @@ class CosineDistance:
     cosine distance of their one-hot vectors.
 
     Args:
-        names: Conditions that count; None for all of them.
+        names: Conditions that count; None for all but masks, which belong to another one.
 
     Raises:
         InputError: If ``names`` is empty.
@@ -49,7 +49,8 @@ class CosineDistance:
         Raises:
             InputError: If a condition is missing, or is neither labels nor finite numbers.
         """
-        names = sorted(cond) if self.names is None else self.names
+        apart = (name for name in cond if cond[name].dtype != torch.bool)
+        names = sorted(apart) if self.names is None else self.names
         if missing := [name for name in names if name not in cond]:
             raise InputError(f"there is no condition '{missing[0]}', only {sorted(cond)}")
         if not names:

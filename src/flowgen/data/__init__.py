@@ -3,6 +3,7 @@
 from flowgen.data.arrays import ArraySplit, ImageData
 from flowgen.data.codecs import Identity, Pixels, Standardize
 from flowgen.data.digits import Digits
+from flowgen.data.emoji import EmojiData
 from flowgen.data.fashion_mnist import FashionMNIST
 from flowgen.data.image_folder import ImageFolder
 from flowgen.data.loading import Batches, EpochSampler, loader, stream
@@ -25,6 +26,7 @@ __all__ = [
     "Digits",
     "EightGaussians",
     "EpochSampler",
+    "EmojiData",
     "FashionMNIST",
     "Gaussian",
     "Identity",

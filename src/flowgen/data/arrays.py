@@ -5,7 +5,7 @@ memory and of the transfer. A batch is fetched by one indexing operation, and au
 the batch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -22,15 +22,23 @@ class ArraySplit(Dataset[Batch]):
     Args:
         x: Samples, shape ``(n, *d)``.
         labels: Classes, int64 ``(n,)``, or None.
+        others: What else a batch holds of each sample, by name, ``(n, ...)``; None for nothing.
         flip: Mirror each fetched sample left to right (last axis) with probability one half.
         seed: Of the augmentation; see :meth:`seed_augmentation`.
     """
 
     def __init__(
-        self, x: Tensor, labels: Tensor | None = None, *, flip: bool = False, seed: int = 0
+        self,
+        x: Tensor,
+        labels: Tensor | None = None,
+        *,
+        others: Mapping[str, Tensor] | None = None,
+        flip: bool = False,
+        seed: int = 0,
     ) -> None:
         self.x = x
         self.labels = labels
+        self.others = dict(others or {})
         self.flip = flip
         self.generator = generator_for(seed)
 
@@ -49,7 +57,8 @@ class ArraySplit(Dataset[Batch]):
         if self.flip:
             mirrored = torch.rand(len(x), generator=self.generator) < 0.5
             x = torch.where(mirrored.reshape(-1, *([1] * (x.ndim - 1))), x.flip(-1), x)
-        return {"x_1": x} if self.labels is None else {"x_1": x, "label": self.labels[rows]}
+        batch = {"x_1": x} if self.labels is None else {"x_1": x, "label": self.labels[rows]}
+        return batch | {name: value[rows] for name, value in self.others.items()}
 
     def seed_augmentation(self, *entropy: int) -> None:
         """Restart the augmentation from ``entropy``, e.g. ``(seed, batch, rank)``."""
@@ -68,6 +77,8 @@ class ImageData:
         train_labels: int64 ``(n,)`` in ``0 .. len(label_names) - 1``, or None.
         test_labels: int64 ``(m,)``, given if and only if ``train_labels`` is.
         label_names: Name of each class in order, given if and only if labels are.
+        train_others: What else batches hold of training images, by name, e.g. ``caption (n,)``.
+        test_others: The same of held-out images.
         flip: Mirror training images left to right at random.
         seed: Of the augmentation, until a loader sets its own.
 
@@ -85,6 +96,8 @@ class ImageData:
         train_labels: Tensor | None = None,
         test_labels: Tensor | None = None,
         label_names: Sequence[str] | None = None,
+        train_others: Mapping[str, Tensor] | None = None,
+        test_others: Mapping[str, Tensor] | None = None,
         flip: bool = False,
         seed: int = 0,
     ) -> None:
@@ -108,8 +121,8 @@ class ImageData:
         self.label_names = None if label_names is None else tuple(label_names)
         self.num_classes = None if label_names is None else len(label_names)
         self.codec: Codec = Pixels()
-        self._train = ArraySplit(train, train_labels, flip=flip, seed=seed)
-        self._test = ArraySplit(test, test_labels)
+        self._train = ArraySplit(train, train_labels, others=train_others, flip=flip, seed=seed)
+        self._test = ArraySplit(test, test_labels, others=test_others)
 
     @property
     def train(self) -> Split:

@@ -104,10 +104,10 @@ class _Running(Once):
         rows = slice(share.start, share.stop)
         own = torch.zeros(0)
         if share:
-            conditional = setting.pipeline.conditioner is not None
+            cond = {name: value[rows] for name, value in setting.conditions_of(batch).items()}
             own = setting.pipeline.log_likelihood(
                 batch["x_1"][rows],
-                label=batch["label"][rows] if conditional else None,
+                cond=cond or None,
                 divergence=self.divergence,
                 sampler=self.measure.sampler,
                 seed=setting.seed,

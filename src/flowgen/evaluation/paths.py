@@ -84,10 +84,7 @@ class _Running(Once):
         pipeline = self.setting.pipeline
         field, nodes = pipeline.velocity(), self._nodes()
         x_0 = pipeline.noise(self.setting.seed, numbers) * pipeline.initial_scale
-        labels = pipeline.labels(numbers.stop)
-        cond = None
-        if labels is not None:
-            cond = {"label": labels[numbers.start :].to(pipeline.device)}
+        cond = pipeline.conditions(numbers, self.setting.asked)
         training = pipeline.field.training
         pipeline.field.eval()
         try:

@@ -49,12 +49,11 @@ class _Running(Once):
         batch = setting.real(setting.data.test, self.measure.num_samples)
         field, sampler = pipeline.velocity(), pipeline.sampler
         x = pipeline.codec.encode(batch["x_1"].to(pipeline.device))
+        known = setting.conditions_of(batch)
 
         def work(part: range) -> Tensor:
             rows = slice(part.start, part.stop)
-            cond = None
-            if pipeline.conditioner is not None:
-                cond = {"label": batch["label"][rows].to(pipeline.device)}
+            cond = {name: value[rows].to(x.device) for name, value in known.items()} or None
             return sampler.sample(field, sampler.encode(field, x[rows], cond), cond).cpu()
 
         training = pipeline.field.training

@@ -11,6 +11,7 @@ from flowgen.core import InputError, generator_for
 from flowgen.data import Batch, DataSet, Split
 from flowgen.evaluation.chunks import Chunks
 from flowgen.evaluation.shards import Shards
+from flowgen.models import CAPTION, PROMPT, LabelConditioner
 from flowgen.pipeline import Pipeline
 
 T = TypeVar("T")
@@ -86,9 +87,44 @@ class Setting:
         return sample.dtype == torch.uint8 and sample.ndim == 4
 
     @property
+    def asked(self) -> dict[str, Any]:
+        """Conditions of the samples: those of held-out rows, or every class in turn.
+
+        Classes are equally frequent on both sides, captions are not alone: they go together with
+        the other conditions of their row.
+        """
+        conditioner = self.pipeline.conditioner
+        if conditioner is None or isinstance(conditioner, LabelConditioner):
+            return {}
+        return self.remembered(("asked", conditioner.kinds), self._asked)
+
+    def _asked(self) -> dict[str, Any]:
+        count = min(len(self.data.test), self.num_samples)
+        order = torch.randperm(len(self.data.test), generator=generator_for(self.seed, count))
+        batch = self.data.test.__getitems__(order[:count].tolist())
+        found: dict[str, Any] = {}
+        for kind in getattr(self.pipeline.conditioner, "kinds", ()):
+            if kind == PROMPT:
+                captions = getattr(self.data, "captions", ())
+                found[kind] = [captions[i] for i in batch[CAPTION].tolist()]
+            else:
+                found[kind] = batch[kind].tolist()
+        return found
+
+    def conditions_of(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the conditions of real rows; none for an unconditional model."""
+        conditioner = self.pipeline.conditioner
+        if conditioner is None:
+            return {}
+        conditioner.use(getattr(self.data, "captions", None))
+        return conditioner.take(batch)
+
+    @property
     def labelled(self) -> bool:
         """Whether the model takes labels and the data have more than one."""
-        return self.pipeline.conditioner is not None and (self.data.num_classes or 0) > 1
+        conditioner = self.pipeline.conditioner
+        takes = conditioner is not None and "label" in conditioner.kinds
+        return takes and (self.data.num_classes or 0) > 1
 
     def of(self, pipeline: Pipeline) -> "Setting":
         """Return the same setting for another pipeline, remembering the same."""
@@ -97,12 +133,12 @@ class Setting:
     def draw(self) -> Iterator[Drawn]:
         """Yield this process's share of the samples, in order."""
         share = self.shards.share(self.num_samples)
-        labels = self.pipeline.labels(self.num_samples)
+        labels = self.pipeline.labels(self.num_samples, cond=self.asked)
         if not share:
             return
         start = share.start
-        for samples in self.pipeline.stream(
-            len(share), first=start, seed=self.seed, chunk=self.chunks.size
+        for samples in self.pipeline.drawn(
+            share, self.asked, seed=self.seed, chunk=self.chunks.size
         ):
             numbers = range(start, start + len(samples))
             own = None if labels is None else labels[numbers.start : numbers.stop]

@@ -144,15 +144,12 @@ def sweep(
 def _solved(setting: Setting, sampler: Sampler, num_samples: int) -> Solved:
     """Return the end points of the first samples; every process computes them all."""
     pipeline = setting.pipeline.with_sampler(sampler)
-    labels = pipeline.labels(num_samples)
 
     @torch.no_grad()
     def solve(part: range) -> tuple[Tensor, int, float]:
         field = Counted(pipeline.velocity())
         x_0 = pipeline.noise(setting.seed, part) * pipeline.initial_scale
-        cond = None
-        if labels is not None:
-            cond = {"label": labels[part.start : part.stop].to(pipeline.device)}
+        cond = pipeline.conditions(part, setting.asked)
         noise = Noise(setting.seed, part) if sampler.stochastic else None
         with _counted_rows(field.field) as count:
             x_1 = sampler.sample(field, x_0, cond, noise=noise)

@@ -1,6 +1,7 @@
 """Networks, conditioning, and what makes a network a velocity field."""
 
 from flowgen.models.attention import Attention, attend, math_attention
+from flowgen.models.conditioner import Conditioner, Conditioners, asked_for
 from flowgen.models.conditioning import ConditionEmbedding, LabelEmbedding, TextEmbedding
 from flowgen.models.dit import DiT
 from flowgen.models.feed_forward import GELUFeedForward, SwiGLU
@@ -24,12 +25,14 @@ from flowgen.models.guidance import (
     Rescaled,
     ZeroInit,
 )
+from flowgen.models.hashed_words import HashedWords
 from flowgen.models.interpolant_field import InterpolantField
 from flowgen.models.label_conditioner import LabelConditioner
 from flowgen.models.mlp import MLP
 from flowgen.models.mmdit import MMDiT
 from flowgen.models.norms import NonScalingNorm, Norm, ScalingNorm
 from flowgen.models.positions import LearnedPositions, Positions, RotaryPositions
+from flowgen.models.text_conditioner import CAPTION, PROMPT, TextConditioner, TextEncoder
 from flowgen.models.text_readers import CrossAttended, InContext, TextReader
 from flowgen.models.time_embedding import TimeEmbedding
 from flowgen.models.unet import UNet
@@ -37,6 +40,8 @@ from flowgen.models.unet2d import UNet2D
 from flowgen.models.uvit import UViT
 
 __all__ = [
+    "CAPTION",
+    "PROMPT",
     "InterpolantField",
     "MLP",
     "MMDiT",
@@ -46,6 +51,8 @@ __all__ = [
     "CFGZero",
     "ClassifierFree",
     "ConditionEmbedding",
+    "Conditioner",
+    "Conditioners",
     "CrossAttended",
     "DiT",
     "Extrapolate",
@@ -53,6 +60,7 @@ __all__ = [
     "GELUFeedForward",
     "Guidance",
     "Guided",
+    "HashedWords",
     "InContext",
     "LabelConditioner",
     "LabelEmbedding",
@@ -67,13 +75,16 @@ __all__ = [
     "ScalingNorm",
     "SegmentField",
     "SwiGLU",
+    "TextConditioner",
     "TextEmbedding",
+    "TextEncoder",
     "TextReader",
     "TimeEmbedding",
     "UNet",
     "UNet2D",
     "UViT",
     "ZeroInit",
+    "asked_for",
     "attend",
     "check_edges",
     "last_edge",

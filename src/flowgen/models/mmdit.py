@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from flowgen.core import Condition
+from flowgen.core import Condition, InputError
 from flowgen.models.attention import Attention, KeysValues, attend
 from flowgen.models.checks import check_fraction, check_inputs, check_positive
 from flowgen.models.conditioning import TEXT, TEXT_MASK, Classes, ConditionEmbedding
@@ -188,7 +188,7 @@ class MMDiT(nn.Module):
         shape: Sequence[int],
         num_classes: Classes = None,
         *,
-        text_width: int,
+        text_width: int | None,
         patch: int = 2,
         width: int = 384,
         depth: int = 12,
@@ -203,6 +203,11 @@ class MMDiT(nn.Module):
         max_frequency: float = 100.0,
     ) -> None:
         super().__init__()
+        if text_width is None:
+            raise InputError(
+                "MMDiT reads text, and there is none: use data with captions (data=emoji), or "
+                "another model (model=dit)"
+            )
         check_positive(width=width, depth=depth, heads=heads, text_width=text_width)
         check_fraction("dropout", dropout)
         check_ratio(mlp_ratio)

@@ -77,13 +77,11 @@ def fit_sampler(
     if not pipeline.config:
         raise InputError("no config describes this pipeline, so a fitted one could not be saved")
     field = pipeline.velocity()
-    labels = pipeline.labels(2 * num_samples)
 
     def trajectories(first: int) -> tuple[Tensor, Tensor, Condition | None]:
-        x_0 = pipeline.noise(seed, range(first, first + num_samples)) * pipeline.initial_scale
-        cond = None
-        if labels is not None:
-            cond = {"label": labels[first : first + num_samples].to(pipeline.device)}
+        numbers = range(first, first + num_samples)
+        x_0 = pipeline.noise(seed, numbers) * pipeline.initial_scale
+        cond = pipeline.conditions(numbers)
         return x_0, teacher_ends(field, x_0, cond, num_steps=teacher_steps), cond
 
     def distance(candidate: Sampler) -> float:

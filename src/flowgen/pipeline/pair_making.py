@@ -14,6 +14,7 @@ import torch
 from flowgen.core import InputError
 from flowgen.couplings import PairFolder
 from flowgen.couplings.pair_folder import INDEX
+from flowgen.models import LabelConditioner
 from flowgen.pipeline.checkpoint.writing import atomic
 from flowgen.pipeline.pipeline import Labels, Pipeline
 
@@ -58,8 +59,13 @@ def make_pairs(
             f"pairs are made by an ODE, and {pipeline.sampler.stepper!r} draws noise: use an ODE "
             "sampler such as sampler=heun"
         )
-    labels = pipeline.labels(num_pairs, label)
     conditioner = pipeline.conditioner
+    if not (conditioner is None or isinstance(conditioner, LabelConditioner)):
+        raise InputError(
+            f"pairs are kept with a label at most, and this model takes "
+            f"{', '.join(conditioner.kinds)}"
+        )
+    labels = pipeline.labels(num_pairs, label)
     own = {"weights": digest_of_weights(pipeline), "label": plain_label(label), "seed": seed}
     wanted = PairFolder(
         folder=Path(folder).expanduser(),

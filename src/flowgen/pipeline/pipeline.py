@@ -24,10 +24,12 @@ from flowgen.core import (
 )
 from flowgen.data import Codec
 from flowgen.integrators import Counted, Divergence, Noise, Sampler
-from flowgen.models import ClassifierFree, Guidance, LabelConditioner, PredictionField
+from flowgen.models import ClassifierFree, Conditioner, Guidance, PredictionField, asked_for
 from flowgen.pipeline.score import check_sampler
 
 Labels = int | str | Sequence[int | str] | Tensor | None
+Asked = Mapping[str, Labels] | None
+"""Conditions that samples are asked for, by name: ``{"prompt": ["red heart"], "style": 1}``."""
 
 CONVENTIONS = {
     "time": "0 is the source, 1 is data",
@@ -45,7 +47,8 @@ class Pipeline(nn.Module):
         source: Distribution of ``x_0``.
         sampler: Stepper, time grid and number of steps.
         codec: Map between data space and model space.
-        conditioner: Turns labels into conditions; None for an unconditional model.
+        conditioner: Makes conditions of labels, captions and prompts; None for an unconditional
+            model.
     """
 
     def __init__(
@@ -54,7 +57,7 @@ class Pipeline(nn.Module):
         source: Source,
         sampler: Sampler,
         codec: Codec,
-        conditioner: LabelConditioner | None = None,
+        conditioner: Conditioner | None = None,
     ) -> None:
         super().__init__()
         self.field = field
@@ -96,12 +99,13 @@ class Pipeline(nn.Module):
             guidance = ClassifierFree(float(guidance))
         if guidance.uses_null and self.conditioner is None:
             raise InputError(
-                f"{_told(guidance)} needs a label-conditional model; this one is unconditional"
+                f"{_told(guidance)} needs a label-conditional or text-conditional model; this one "
+                "is unconditional"
             )
         if guidance.uses_null and self.conditioner is not None and self.conditioner.dropout == 0:
             raise InputError(
                 f"{_told(guidance)} needs a model trained with label_dropout > 0; this "
-                "one never saw the null label"
+                "one never saw the null label or an empty text"
             )
         return self._with(guidance=guidance)
 
@@ -116,7 +120,7 @@ class Pipeline(nn.Module):
         """
         check_sampler(sampler, self.source, self.about, self.field)
         if sampler.start is not None:
-            sampler.start(self.noise(0, range(1)), self._cond(self.labels(1)))
+            sampler.start(self.noise(0, range(1)), self.conditions(range(1)))
         return self._with(sampler=sampler, config={})
 
     def with_field(self, field: nn.Module) -> "Pipeline":
@@ -136,6 +140,7 @@ class Pipeline(nn.Module):
         num_samples: int,
         *,
         label: Labels = None,
+        cond: Asked = None,
         seed: int = 0,
         chunk: int = 256,
         decode: bool = True,
@@ -147,6 +152,8 @@ class Pipeline(nn.Module):
             num_samples: How many, at least 1.
             label: One label for all, or a list that is repeated in order; None takes every class
                 in turn. Only for conditional models.
+            cond: What is asked for beside the label, by name, in the same way:
+                ``{"prompt": "red heart"}``. Of several conditions, those left out are empty.
             seed: Same seed, same samples, whatever ``chunk`` is.
             chunk: How many are integrated at once; halved with a warning where memory runs out.
             decode: Return data space (images: uint8 ``(n, c, h, w)``); else model space.
@@ -163,7 +170,13 @@ class Pipeline(nn.Module):
         return torch.cat(
             list(
                 self.stream(
-                    num_samples, label=label, seed=seed, chunk=chunk, decode=decode, first=first
+                    num_samples,
+                    label=label,
+                    cond=cond,
+                    seed=seed,
+                    chunk=chunk,
+                    decode=decode,
+                    first=first,
                 ),
             )
         )
@@ -174,6 +187,7 @@ class Pipeline(nn.Module):
         num_samples: int,
         *,
         label: Labels = None,
+        cond: Asked = None,
         seed: int = 0,
         chunk: int = 256,
         decode: bool = True,
@@ -186,21 +200,42 @@ class Pipeline(nn.Module):
             raise InputError(f"chunk must be >= 1, got {chunk}")
         if first < 0:
             raise InputError(f"first must be >= 0, got {first}")
+        asked = self.asked(first + num_samples, label, cond)
+        yield from self.drawn(
+            range(first, first + num_samples), asked, seed=seed, chunk=chunk, decode=decode
+        )
+
+    @torch.no_grad()
+    def drawn(
+        self,
+        numbers: range,
+        asked: Mapping[str, Any],
+        *,
+        seed: int = 0,
+        chunk: int = 256,
+        decode: bool = True,
+    ) -> Iterator[Tensor]:
+        """Yield samples by their global numbers chunk by chunk, see :meth:`sample`.
+
+        Args:
+            numbers: Consecutive ones, one at least.
+            asked: As :meth:`asked` returns it for all samples that these are a part of.
+            seed: Of the noise.
+            chunk: How many are integrated at once.
+            decode: Return data space; else model space.
+        """
         check_sampler(self.sampler, self.source, self.about, self.field)
-        end = first + num_samples
-        labels = self.labels(end, label)
-        field = self.velocity()
+        field, first = self.velocity(), numbers.start
         with eval_mode(self.field):
 
             def draw(places: Sequence[int]) -> Tensor:
                 numbers = range(first + places[0], first + places[-1] + 1)
                 x_0 = self.noise(seed, numbers) * self.initial_scale
-                cond = None if labels is None else self._cond(labels[numbers[0] : numbers.stop])
                 noise = Noise(seed, numbers) if self.sampler.stochastic else None
-                x_1 = self.sampler.sample(field, x_0, cond, noise=noise)
+                x_1 = self.sampler.sample(field, x_0, self.conditions(numbers, asked), noise=noise)
                 return (self.codec.decode(x_1) if decode else x_1).cpu()
 
-            yield from in_chunks(draw, num_samples, chunk)
+            yield from in_chunks(draw, len(numbers), chunk)
 
     def noise(self, seed: int, numbers: Sequence[int]) -> Tensor:
         """Return the source samples of the given global numbers, on the model's device."""
@@ -209,37 +244,63 @@ class Pipeline(nn.Module):
         drawn = per_sample(lambda g: self.source.sample(1, generator=g), seed, numbers)
         return drawn.to(self.device)
 
-    def labels(self, num_samples: int, label: Labels = None) -> Tensor | None:
-        """Return the label of each sample, shape ``(num_samples,)``, or None if unconditional.
+    def asked(self, num_samples: int, label: Labels = None, cond: Asked = None) -> dict[str, Any]:
+        """Return what samples are asked for as lists by name, see :meth:`sample`.
+
+        Raises:
+            InputError: If a name or an entry is unknown, there are more entries than samples, or
+                anything is asked of an unconditional model.
+        """
+        wanted = {**(cond or {}), **({} if label is None else {"label": label})}
+        if self.conditioner is None:
+            if told := {name: value for name, value in wanted.items() if value is not None}:
+                name, value = next(iter(told.items()))
+                raise InputError(f"{name}={value} was given, but the model is unconditional")
+            return {}
+        found = asked_for(wanted, self.conditioner.kinds, num_samples)
+        # Entries that do not exist are refused before anything is drawn.
+        longest = max((len(entries) for entries in found.values()), default=1)
+        self.conditioner.rows(found, range(longest))
+        return found
+
+    def conditions(
+        self, numbers: Sequence[int], asked: Mapping[str, Any] | None = None
+    ) -> dict[str, Tensor] | None:
+        """Return the conditions of samples, on the model's device; None if it is unconditional.
+
+        Args:
+            numbers: Global numbers of the samples.
+            asked: As :meth:`asked` returns it; None for what samples take in turn.
+        """
+        if self.conditioner is None:
+            return None
+        return self.conditioner.rows(asked or {}, numbers, self.device)
+
+    def labels(self, num_samples: int, label: Labels = None, cond: Asked = None) -> Tensor | None:
+        """Return the label of each sample, shape ``(num_samples,)`` on the CPU, None without.
 
         Raises:
             InputError: If a label is unknown, or labels are given to an unconditional model.
         """
-        if self.conditioner is None:
-            if label is not None:
-                raise InputError(f"label={label} was given, but the model is unconditional")
-            return None
-        if label is None:
-            return self.conditioner.cycle(range(num_samples))["label"]
-        return self.conditioner.encode(label, num_samples)["label"]
+        found = self.conditions(range(num_samples), self.asked(num_samples, label, cond)) or {}
+        return found["label"].cpu() if "label" in found else None
 
     @torch.no_grad()
-    def encode(self, x: Tensor, *, label: Labels = None) -> Tensor:
+    def encode(self, x: Tensor, *, label: Labels = None, cond: Condition | None = None) -> Tensor:
         """Return the source points that flow to ``x``: the ODE integrated from data to source.
 
         Args:
             x: Samples in data space, ``(n, *d)``.
             label: Their labels, for a conditional model.
+            cond: In place of labels, their conditions, as ``conditioner.take(batch)`` makes them.
 
         Returns:
             Source points ``(n, *d)`` in model space, on the CPU.
         """
-        if self.conditioner is not None and label is None:
-            raise InputError("a conditional model needs label= to encode")
-        labels = self.labels(len(x), label)
+        own = self._own(len(x), label, cond, "to encode")
         x_1 = self.codec.encode(x.to(self.device))
         with eval_mode(self.field):
-            x_0 = self.sampler.encode(self.velocity(), x_1, self._cond(labels))
+            x_0 = self.sampler.encode(self.velocity(), x_1, own)
         return (x_0 / self.initial_scale).cpu()
 
     @torch.no_grad()
@@ -248,6 +309,7 @@ class Pipeline(nn.Module):
         x: Tensor,
         *,
         label: Labels = None,
+        cond: Condition | None = None,
         divergence: Divergence | None = None,
         sampler: Sampler | None = None,
         seed: int = 0,
@@ -260,6 +322,7 @@ class Pipeline(nn.Module):
             x: Samples in data space ``(n, *d)``. To uint8 images uniform noise of the width of one
                 grey level is added; their density is in units of one level.
             label: Their labels, for a conditional model.
+            cond: In place of labels, their conditions, as ``conditioner.take(batch)`` makes them.
             divergence: ``flowgen.integrators.Hutchinson()`` for large samples; None is exact.
             sampler: Of an ODE in general form; None takes dopri5 with tolerances of 1e-5.
             seed: Of random probes and of dequantisation.
@@ -274,17 +337,15 @@ class Pipeline(nn.Module):
         """
         from flowgen.pipeline.likelihood import log_density
 
-        if self.conditioner is not None and label is None:
-            raise InputError("a conditional model needs label= for likelihoods")
-        labels = self.labels(len(x), label)
+        own = self._own(len(x), label, cond, "for likelihoods")
         with eval_mode(self.field):
 
             def work(places: Sequence[int]) -> Tensor:
                 rows = slice(places[0], places[-1] + 1)
-                cond = self._cond(labels[rows] if labels is not None else None)
+                few = None if own is None else {name: value[rows] for name, value in own.items()}
                 numbers = range(first + rows.start, first + rows.stop)
                 return log_density(
-                    self, x[rows], cond, numbers, divergence=divergence, sampler=sampler, seed=seed
+                    self, x[rows], few, numbers, divergence=divergence, sampler=sampler, seed=seed
                 )
 
             return torch.cat(list(in_chunks(work, len(x), chunk)))
@@ -295,11 +356,10 @@ class Pipeline(nn.Module):
         Adaptive samplers decide while running; for them this measures one trajectory of seed 0.
         """
         counted = Counted(self.field)
-        labels = self.labels(1)
         with torch.no_grad(), eval_mode(self.field):
             noise = Noise(0, range(1)) if self.sampler.stochastic else None
             field, x_0 = self._guided(counted), self.noise(0, range(1))
-            self.sampler.sample(field, x_0, self._cond(labels), noise=noise)
+            self.sampler.sample(field, x_0, self.conditions(range(1)), noise=noise)
         return counted.nfe
 
     def _guided(self, field: VelocityField) -> VelocityField:
@@ -308,8 +368,18 @@ class Pipeline(nn.Module):
         null = None if self.conditioner is None else self.conditioner.null
         return self.guidance(field, null)
 
-    def _cond(self, labels: Tensor | None) -> Condition | None:
-        return None if labels is None else {"label": labels.to(self.device)}
+    def _own(
+        self, n: int, label: Labels, cond: Condition | None, purpose: str
+    ) -> dict[str, Tensor] | None:
+        """Return the conditions of given samples."""
+        if self.conditioner is None:
+            self.asked(n, label)
+            return None
+        if cond is not None:
+            return {name: value.to(self.device) for name, value in cond.items()}
+        if label is None:
+            raise InputError(f"a conditional model needs label= {purpose}")
+        return self.conditions(range(n), self.asked(n, label))
 
     def _with(self, **changes: Any) -> "Pipeline":
         other = copy.copy(self)

@@ -88,8 +88,9 @@ class FlowModule(LightningModule):
         if pipeline.conditioner is not None and not coupling.condition_safe:
             raise InputError(
                 f"{type(coupling).__name__} with a label-conditional model makes the noise depend "
-                "on the label, which sampling does not know: conditional samples come out skewed. "
-                "Use coupling=class_assignment, coupling=condition_assignment or conditional=false"
+                "on the label, which sampling does not know: conditional samples come out "
+                "skewed. Use coupling=class_assignment, coupling=condition_assignment or "
+                "conditional=false"
             )
         if not clip > 0:
             raise InputError(f"clip must be > 0 (inf for none), got {clip}")
@@ -165,13 +166,15 @@ class FlowModule(LightningModule):
     def pair(self, batch: Mapping[str, Tensor], generator: torch.Generator) -> Pair:
         """Return the coupled pairs of a batch ``{"x_1": (b, *d), "label": (b,)}``, in model space.
 
-        Data may bring its own ``x_0``; otherwise the source is sampled.
+        Conditions are those that the pipeline's conditioner takes from the batch. Data may bring
+        their own ``x_0``; otherwise the source is sampled.
         """
         x_1 = self.pipeline.codec.encode(batch["x_1"])
         x_0 = batch.get("x_0")
         if x_0 is None:
             x_0 = self.pipeline.source.sample(len(x_1), generator=generator, device=x_1.device)
-        cond = None if self.pipeline.conditioner is None else {"label": batch["label"]}
+        conditioner = self.pipeline.conditioner
+        cond = None if conditioner is None else conditioner.take(batch)
         return self.coupling(Pair(x_0, x_1, cond), generator=generator)
 
     def transfer_batch_to_device(

@@ -10,7 +10,7 @@ from torch import Tensor
 from flowgen.core import InputError, Source
 from flowgen.data import Codec
 from flowgen.integrators import Sampler
-from flowgen.models import LabelConditioner, PredictionField
+from flowgen.models import Conditioner, PredictionField
 from flowgen.pipeline.allowed import check_plain
 from flowgen.pipeline.build import build
 from flowgen.pipeline.checkpoint.layout import KEY, LAST, PREFIXES, STATE, about, description
@@ -27,7 +27,7 @@ _PARTS = {
     "source": Source,
     "sampler": Sampler,
     "codec": Codec,
-    "conditioner": LabelConditioner | None,
+    "conditioner": Conditioner | None,
 }
 
 

@@ -1,0 +1,151 @@
+"""Text as a condition: captions of data, prompts of users, and no text at all.
+
+An encoder makes token states of text; it learns nothing, so the captions of a data set are encoded
+once. Every text has the same number of tokens, cut or filled up, so that batches of prompts and of
+no text go through the network together.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from flowgen.core import Condition, InputError
+from flowgen.models.checks import check_fraction, check_positive
+from flowgen.models.conditioner import emptied
+from flowgen.models.conditioning import TEXT, TEXT_MASK
+
+PROMPT = "prompt"
+"""What users ask for."""
+
+CAPTION = "caption"
+"""What batches of data name the numbers of their captions."""
+
+
+@runtime_checkable
+class TextEncoder(Protocol):
+    """Makes token states of text; always the same ones of a text.
+
+    Attributes:
+        width: Features of a token.
+    """
+
+    width: int
+
+    def __call__(
+        self, texts: Sequence[str], length: int
+    ) -> tuple[Float[Tensor, "n l w"], Bool[Tensor, "n l"]]:
+        """Return states ``(n, length, width)`` and which of them are tokens, one at least.
+
+        Args:
+            texts: To encode; an empty one stands for no text.
+            length: Tokens of each; longer texts are cut, the rest of shorter ones is zero.
+        """
+        ...
+
+
+class TextConditioner:
+    """Turns text into token states, and into those of no text.
+
+    Args:
+        encoder: Makes token states.
+        length: Tokens of a text, at least 1.
+        dropout: Share of the rows whose text training empties, in ``[0, 1)``.
+
+    Raises:
+        InputError: If a number leaves its range.
+    """
+
+    def __init__(
+        self,
+        encoder: TextEncoder,
+        length: int = 16,
+        dropout: float = 0.1,
+    ) -> None:
+        check_positive(length=length)
+        check_fraction("dropout", dropout)
+        self.encoder = encoder
+        self.length = length
+        self.dropout = dropout
+        self._table: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What users may ask for."""
+        return (PROMPT,)
+
+    def use(self, captions: Sequence[str] | None) -> None:
+        """Encode the captions of a data set, each once.
+
+        Args:
+            captions: Batches name them by their numbers; None if the data have none.
+
+        Raises:
+            InputError: If there are none.
+        """
+        if not captions:
+            raise InputError("the model reads text and the data have no captions")
+        self._table = self.encoder(captions, self.length)
+
+    def take(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the text of a batch of data, ``text (b, l, w)`` and ``text_mask (b, l)``.
+
+        Args:
+            batch: Holds ``caption (b,)``, the numbers of captions that :meth:`use` was given.
+        """
+        if self._table is None:
+            raise InputError("captions are known by their numbers: call use(captions) first")
+        states, mask = self._table
+        number = batch[CAPTION]
+        rows = number.to(states.device)
+        return {TEXT: states[rows].to(number.device), TEXT_MASK: mask[rows].to(number.device)}
+
+    def rows(
+        self,
+        asked: Mapping[str, Any],
+        numbers: Sequence[int],
+        device: torch.device | str | None = None,
+    ) -> dict[str, Tensor]:
+        """Return the text of samples: prompts in turn, or none.
+
+        Args:
+            asked: ``{"prompt": list of texts}`` or empty.
+            numbers: Global numbers of the samples.
+            device: Where the condition lives.
+
+        Raises:
+            InputError: If a prompt is no text.
+        """
+        prompts = asked.get(PROMPT, ())
+        if wrong := [prompt for prompt in prompts if not isinstance(prompt, str)]:
+            raise InputError(f"a prompt must be text, got {wrong[0]!r}")
+        if not prompts:
+            return self.null(len(numbers), device)
+        # Each text is encoded once, however many samples it is for.
+        own = [prompts[number % len(prompts)] for number in numbers]
+        different = list(dict.fromkeys(own))
+        states, mask = self.encoder(different, self.length)
+        index = torch.tensor([different.index(text) for text in own])
+        return {TEXT: states[index].to(device), TEXT_MASK: mask[index].to(device)}
+
+    def null(self, n: int, device: torch.device | str | None = None) -> dict[str, Tensor]:
+        """Return the condition of no text, for ``n`` samples."""
+        states, mask = self.encoder([""], self.length)
+        many = {TEXT: states.expand(n, -1, -1), TEXT_MASK: mask.expand(n, -1)}
+        return {name: value.to(device) for name, value in many.items()}
+
+    def drop(
+        self, cond: Condition, *, generator: torch.Generator | None = None
+    ) -> dict[str, Tensor]:
+        """Return ``cond`` with each text, on its own, emptied with chance ``dropout``.
+
+        Args:
+            cond: Must hold the text; other conditions are passed on.
+            generator: Source of randomness, on the device of the text.
+        """
+        text = cond[TEXT]
+        chance = torch.rand(len(text), generator=generator, device=text.device) < self.dropout
+        null = self.null(len(text), text.device)
+        return {**cond, **{name: emptied(cond[name], null[name], chance) for name in null}}

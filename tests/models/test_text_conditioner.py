@@ -1,0 +1,194 @@
+"""Text and several conditions: what is taken, asked for, emptied and dropped."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from flowgen.core import InputError
+from flowgen.models import (
+    Conditioner,
+    Conditioners,
+    HashedWords,
+    LabelConditioner,
+    TextConditioner,
+    asked_for,
+)
+
+CAPTIONS = ["red heart", "blue car", "a red car with a very long name"]
+
+
+def text(**settings):
+    return TextConditioner(HashedWords(8), length=4, **settings)
+
+
+def several(**settings):
+    parts = {
+        "label": LabelConditioner(3, dropout=0.2, names=["a", "b", "c"]),
+        "style": LabelConditioner(2, dropout=0.3, kind="style"),
+        "prompt": text(dropout=0.4),
+    }
+    return Conditioners(parts, **settings)
+
+
+def test_words_are_the_same_everywhere_and_unlike_each_other():
+    script = (
+        "from flowgen.models import HashedWords;"
+        "s, m = HashedWords(8)(['red heart'], 4); print(s.flatten().tolist(), m.tolist())"
+    )
+    runs = {
+        subprocess.run(
+            [sys.executable, "-c", script],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(sys.path)},
+        ).stdout
+        for seed in ("1", "2")
+    }
+    states, mask = HashedWords(8)(["red heart"], 4)
+    assert runs == {f"{states.flatten().tolist()} {mask.tolist()}\n"}
+
+
+def test_spelling_makes_words_alike_and_order_counts():
+    encode = HashedWords(256)
+    states, mask = encode(["hearts", "heart", "wrench", "red car", "car red"], 3)
+    hearts, heart, wrench = states[:3, 1]
+    cosine = torch.nn.functional.cosine_similarity
+    # Of 256 random numbers each: unlike words within four standard deviations of 0.
+    assert cosine(hearts, heart, dim=0) > 0.4
+    assert abs(cosine(hearts, wrench, dim=0)) < 0.4
+    assert mask.sum(1).tolist() == [2, 2, 2, 3, 3]
+    assert not torch.equal(states[3, 1], states[4, 2])
+    assert states[0, 2].abs().max() == 0
+
+
+def test_vectors_have_unit_variance():
+    words = [f"word{i}" for i in range(200)]
+    states, _ = HashedWords(64)(words, 2)
+    # 12800 numbers plus waves of variance 1/8; spelling shared by all moves the mean.
+    assert states[:, 1].var(dim=0).mean() == pytest.approx(0.3, abs=0.3)
+    assert states[:, 1].square().mean() == pytest.approx(1 + 1 / 8, abs=0.25)
+
+
+def test_long_texts_are_cut_and_none_is_one_token():
+    states, mask = HashedWords(8)(["one two three four five", ""], 3)
+    assert mask.tolist() == [[True, True, True], [True, False, False]]
+    assert states[1, 1:].abs().max() == 0
+
+
+def test_captions_are_taken_by_their_numbers():
+    conditioner = text()
+    conditioner.use(CAPTIONS)
+    taken = conditioner.take({"caption": torch.tensor([2, 0, 2])})
+    states, mask = HashedWords(8)([CAPTIONS[i] for i in (2, 0, 2)], 4)
+    assert torch.equal(taken["text"], states)
+    assert torch.equal(taken["text_mask"], mask)
+    with pytest.raises(InputError, match="call use"):
+        text().take({"caption": torch.tensor([0])})
+    with pytest.raises(InputError, match="no captions"):
+        text().use(None)
+
+
+def test_prompts_in_turn_by_global_number():
+    conditioner = text()
+    rows = conditioner.rows({"prompt": CAPTIONS[:2]}, range(3, 6))
+    states, _ = HashedWords(8)([CAPTIONS[1], CAPTIONS[0], CAPTIONS[1]], 4)
+    assert torch.equal(rows["text"], states)
+    null = conditioner.null(2)
+    assert torch.equal(conditioner.rows({}, range(2))["text"], null["text"])
+    assert null["text"].shape == (2, 4, 8)
+    with pytest.raises(InputError, match="a prompt must be text, got 3"):
+        conditioner.rows({"prompt": [3]}, range(1))
+
+
+def test_both_kinds_and_several_are_conditioners():
+    for one in (text(), LabelConditioner(2), several()):
+        assert isinstance(one, Conditioner)
+    assert several().kinds == ("label", "style", "prompt")
+
+
+def test_what_is_not_asked_for_is_empty_and_nothing_takes_turns():
+    conditioner = several()
+    rows = conditioner.rows({"prompt": ["red heart"]}, range(2))
+    assert rows["label"].tolist() == [3, 3]
+    assert rows["style"].tolist() == [2, 2]
+    turns = conditioner.rows({}, range(4))
+    assert turns["label"].tolist() == [0, 1, 2, 0]
+    assert turns["style"].tolist() == [0, 1, 0, 1]
+    assert torch.equal(turns["text"], conditioner.null(4)["text"])
+
+
+def test_examples_keep_conditions_together():
+    examples = [
+        {"label": 2, "style": 0, "prompt": "red heart"},
+        {"label": 0, "style": 1, "prompt": "blue car"},
+    ]
+    conditioner = several(examples=examples)
+    rows = conditioner.rows({}, range(1, 4))
+    assert rows["label"].tolist() == [0, 2, 0]
+    assert rows["style"].tolist() == [1, 0, 1]
+    states, _ = HashedWords(8)(["blue car", "red heart", "blue car"], 4)
+    assert torch.equal(rows["text"], states)
+    with pytest.raises(InputError, match="an example has an entry for each"):
+        several(examples=[{"label": 2}])
+
+
+def test_dropping_acts_on_each_condition_and_row_alone(generator):
+    n = 20_000
+    conditioner = several(dropout=0.1)
+    conditioner.use(CAPTIONS)
+    batch = {
+        "label": torch.zeros(n, dtype=torch.int64),
+        "style": torch.ones(n, dtype=torch.int64),
+        "caption": torch.zeros(n, dtype=torch.int64),
+    }
+    given = conditioner.take(batch)
+    kept = conditioner.drop(given | {"other": torch.arange(n)}, generator=generator)
+    null = conditioner.null(1)
+    empty = {
+        "label": kept["label"] == 3,
+        "style": kept["style"] == 2,
+        "prompt": (kept["text"] == null["text"]).all(dim=(1, 2)),
+    }
+    assert torch.equal(kept["other"], torch.arange(n))
+    assert torch.equal(
+        kept["text_mask"][empty["prompt"]],
+        null["text_mask"].expand(n, -1)[: int(empty["prompt"].sum())],
+    )
+    together = torch.stack(list(empty.values())).all(dim=0)
+
+    def close(found, expected):
+        # Five standard errors of a mean of Bernoulli draws.
+        assert abs(float(found.double().mean()) - expected) < 5 * (expected / n) ** 0.5
+
+    for name, own in (("label", 0.2), ("style", 0.3), ("prompt", 0.4)):
+        close(empty[name], 1 - 0.9 * (1 - own))
+    close(together, 0.1 + 0.9 * 0.2 * 0.3 * 0.4)
+
+
+def test_what_is_asked_for_is_checked():
+    kinds = ("label", "prompt")
+    assert asked_for({"label": torch.tensor([1, 2]), "prompt": None}, kinds, 3) == {"label": [1, 2]}
+    assert asked_for({"prompt": "red"}, kinds, 1) == {"prompt": ["red"]}
+    with pytest.raises(InputError, match="takes no prompts='a': did you mean 'prompt'"):
+        asked_for({"prompts": "a"}, kinds, 1)
+    for wrong in ([], ["a", "b"]):
+        with pytest.raises(InputError, match="prompts for 1 samples"):
+            asked_for({"prompt": wrong}, kinds, 1)
+
+
+@pytest.mark.parametrize(
+    ("make", "rule"),
+    [
+        (lambda: Conditioners({}), "one part at least"),
+        (lambda: Conditioners({"style": LabelConditioner(2)}), "'style' is made by one for"),
+        (lambda: Conditioners({"label": LabelConditioner(2)}, dropout=1.0), "dropout must lie"),
+        (lambda: TextConditioner(HashedWords(8), length=0), "length must be a positive"),
+        (lambda: HashedWords(0), "width must be a positive"),
+    ],
+)
+def test_bad_arguments(make, rule):
+    with pytest.raises(InputError, match=rule):
+        make()
