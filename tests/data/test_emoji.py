@@ -104,8 +104,9 @@ def test_styles_are_aligned_by_meaning(styled):
     assert len(common) > 1000
     a, b = (torch.stack([one[i] for i in common]) for one in by_style)
     order = torch.randperm(len(common), generator=torch.Generator().manual_seed(0))
-    paired, shuffled = (a - b).square().mean(), (a - b[order]).square().mean()
-    assert paired < 0.6 * shuffled
+    gain = ((a - b[order]).square() - (a - b).square()).flatten(1).mean(dim=1)
+    # Pictures of one meaning are nearer than others, by many standard errors of the mean.
+    assert gain.mean() > 10 * gain.std() / len(gain) ** 0.5
 
 
 @pytest.mark.parametrize(

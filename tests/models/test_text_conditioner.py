@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -65,11 +66,11 @@ def test_spelling_makes_words_alike_and_order_counts():
 
 
 def test_vectors_have_unit_variance():
-    words = [f"word{i}" for i in range(200)]
-    states, _ = HashedWords(64)(words, 2)
-    # 12800 numbers plus waves of variance 1/8; spelling shared by all moves the mean.
-    assert states[:, 1].var(dim=0).mean() == pytest.approx(0.3, abs=0.3)
-    assert states[:, 1].square().mean() == pytest.approx(1 + 1 / 8, abs=0.25)
+    letters = np.random.default_rng(0).choice(list("abcdefghijklmnopqrstuvwxyz"), (300, 7))
+    states, _ = HashedWords(64)(["".join(word) for word in letters], 2)
+    # 19200 nearly independent numbers; the waves of the place have variance 1/8.
+    assert states[:, 1].var(dim=0).mean() == pytest.approx(1.0, abs=0.05)
+    assert states[:, 1].square().mean() == pytest.approx(1 + 1 / 8, abs=0.05)
 
 
 def test_long_texts_are_cut_and_none_is_one_token():
@@ -153,10 +154,7 @@ def test_dropping_acts_on_each_condition_and_row_alone(generator):
         "prompt": (kept["text"] == null["text"]).all(dim=(1, 2)),
     }
     assert torch.equal(kept["other"], torch.arange(n))
-    assert torch.equal(
-        kept["text_mask"][empty["prompt"]],
-        null["text_mask"].expand(n, -1)[: int(empty["prompt"].sum())],
-    )
+    assert (kept["text_mask"] == null["text_mask"])[empty["prompt"]].all()
     together = torch.stack(list(empty.values())).all(dim=0)
 
     def close(found, expected):
