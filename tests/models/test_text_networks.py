@@ -1,5 +1,8 @@
 """What holds for every network that reads text."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -190,3 +193,51 @@ def test_unet2d_knows_the_mean_of_a_text(batch):
     text = {name: cond[name] for name in ("text", "text_mask")}
     before = network(x, t, text)
     assert (network(x, t, {**text, "text": text["text"] + 1}) - before).abs().amax() > 1e-6
+
+
+COMPILED = """
+import torch
+from torch._dynamo.utils import counters
+from flowgen.models import DiT, InContext, MMDiT, UViT
+
+torch.manual_seed(0)
+small = {"patch": 2, "width": 16, "depth": 5, "heads": 2, "text_width": 6}
+for make in (
+    lambda: DiT((3, 4, 6), 3, **small),
+    lambda: DiT((3, 4, 6), 3, text=InContext, gradient_checkpointing=True, **small),
+    lambda: MMDiT((3, 4, 6), 3, **small),
+    lambda: UViT((3, 4, 6), 3, **small),
+):
+    network = make()
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    cond = {
+        "label": torch.tensor([0, 3]),
+        "text": torch.randn(2, 4, 6),
+        "text_mask": torch.tensor([[True, True, False, False], [True, False, False, False]]),
+    }
+    x, t = torch.randn(2, 3, 4, 6), torch.tensor([0.2, 0.7])
+    expected = network(x, t, cond)
+    for block in network.blocks:
+        block.compile(fullgraph=True, backend="eager")
+    graphs = []
+    for _ in range(3):
+        out = network(x, t, cond)
+        torch.testing.assert_close(out, expected)
+        out.square().mean().backward()
+        with torch.no_grad():
+            network(x, t, cond)
+        graphs.append(counters["stats"]["unique_graphs"])
+    # Nothing is compiled again once every kind of call was made, and alike blocks share a graph.
+    assert graphs[0] == graphs[2], graphs
+    assert graphs[0] <= 8, graphs
+    counters.clear()
+    torch._dynamo.reset()
+"""
+
+
+@pytest.mark.slow
+def test_blocks_compile_without_a_graph_break_and_once():
+    # In a process of its own: the run-time type checks of the tests are themselves graph breaks.
+    done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -21,6 +21,9 @@ def find_compiler() -> str | None:
 def compile_network(network: nn.Module) -> None:
     """Compile a network in place; the work is done at its first call for each shape.
 
+    The blocks of a transformer are alike, so that they are compiled one by one, which takes the
+    time of one: as fast as the whole compiled at once, and ready several times sooner.
+
     Raises:
         InputError: If no C++ compiler is found.
     """
@@ -29,4 +32,6 @@ def compile_network(network: nn.Module) -> None:
             "compile=true needs a C++ compiler and none is found: install g++, set CXX, or leave "
             "compile=false"
         )
-    network.compile()
+    blocks = getattr(network, "blocks", None)
+    for part in blocks if isinstance(blocks, nn.ModuleList) else [network]:
+        part.compile()

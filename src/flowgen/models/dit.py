@@ -8,7 +8,6 @@ one matrix product.
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import torch
 from jaxtyping import Bool, Float
@@ -24,7 +23,7 @@ from flowgen.models.feed_forward import GELUFeedForward, check_ratio
 from flowgen.models.norms import Norm, ScalingNorm
 from flowgen.models.patches import Patches
 from flowgen.models.positions import Positions, RotaryPositions
-from flowgen.models.text_readers import CrossAttended, TextReader, TokenSequence
+from flowgen.models.text_readers import CrossAttended, CrossRead, TextReader, TokenSequence
 
 
 class DiTBlock(nn.Module):
@@ -38,6 +37,7 @@ class DiTBlock(nn.Module):
         norm: Builds the modulated normalisation from ``width``.
         feed_forward: Builds the two-layer network from ``(width, mlp_ratio)``.
         qk_norm: Whether queries and keys are normalised.
+        read: What follows the attention: a look at the text, or None.
     """
 
     def __init__(
@@ -50,10 +50,12 @@ class DiTBlock(nn.Module):
         feed_forward: Callable[[int, float], nn.Module] = GELUFeedForward,
         *,
         qk_norm: bool = True,
+        read: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.norm = norm(width)
         self.attention = Attention(width, heads, qk_norm=qk_norm)
+        self.read = read
         self.mlp = feed_forward(width, mlp_ratio)
         self.dropout = nn.Dropout(dropout)
 
@@ -63,7 +65,8 @@ class DiTBlock(nn.Module):
         modulation: Float[Tensor, "#b 6 w"],
         rotation: Float[Tensor, "2 n k"] | None = None,
         mask: Bool[Tensor, "#b n"] | None = None,
-        read: Callable[[Tensor], Tensor] | None = None,
+        text: Float[Tensor, "b l w"] | None = None,
+        text_mask: Bool[Tensor, "b l"] | None = None,
     ) -> Float[Tensor, "b n w"]:
         """Return the new tokens, shape ``(b, n, w)``.
 
@@ -73,13 +76,14 @@ class DiTBlock(nn.Module):
                 block the identity.
             rotation: Angles of rotary positions, or None.
             mask: Tokens that are looked at, shape ``(b or 1, n)``; None for all.
-            read: What follows the attention: a look at the text, or None.
+            text: Embedded text, for a block that looks at it.
+            text_mask: Which of it are tokens, shape ``(b, l)``.
         """
         shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = modulation.unsqueeze(2).unbind(1)
         branch = self.attention(self.norm(tokens, shift, scale), rotation, mask)
         tokens = tokens + gate * self.dropout(branch)
-        if read is not None:
-            tokens = read(tokens)
+        if self.read is not None:
+            tokens = self.read(tokens, text, text_mask)
         branch = self.mlp(self.norm(tokens, mlp_shift, mlp_scale))
         return tokens + mlp_gate * self.dropout(branch)
 
@@ -103,8 +107,8 @@ class DiT(nn.Module):
             ``NonScalingNorm`` for consistency training on latents.
         dropout: Fraction of features dropped from each branch while training, in ``[0, 1)``.
         text_width: Features of a token of text, or None for a network without text.
-        text: Builds what reads text from ``(text_width, width, heads, depth)``: ``CrossAttended``
-            or ``InContext``. Its mean enters the modulation in any case.
+        text: Builds what reads text from ``(text_width, width, heads)``: ``CrossAttended`` or
+            ``InContext``. Its mean enters the modulation in any case.
         gradient_checkpointing: Compute blocks again in the backward pass instead of keeping what is
             inside of them: less memory, a third more time.
         interval: Whether it is told the length of a jump, as the network of a flow map is.
@@ -133,7 +137,7 @@ class DiT(nn.Module):
         norm: Callable[[int], Norm] = ScalingNorm,
         dropout: float = 0.0,
         text_width: int | None = None,
-        text: Callable[[int, int, int, int], TextReader] = CrossAttended,
+        text: Callable[[int, int, int], TextReader] = CrossAttended,
         gradient_checkpointing: bool = False,
         interval: bool = False,
         max_frequency: float = 100.0,
@@ -155,12 +159,16 @@ class DiT(nn.Module):
         )
         self.modulation = nn.Linear(width, (6 * depth + 2) * width)
         self.embed = nn.Linear(self.patches.size, width)
+        self.reader = None if text_width is None else text(text_width, width, heads)
         self.blocks = nn.ModuleList(
-            DiTBlock(width, heads, mlp_ratio, dropout, norm, feed_forward, qk_norm=qk_norm)
+            DiTBlock(
+                *(width, heads, mlp_ratio, dropout, norm, feed_forward),
+                qk_norm=qk_norm,
+                read=None if self.reader is None else self.reader.for_block(),
+            )
             for _ in range(depth)
         )
         self.positions = positions(self.patches.grid, width, heads)
-        self.reader = None if text_width is None else text(text_width, width, heads, depth)
         self.norm = norm(width)
         self.out = nn.Linear(width, self.patches.size)
         self._initialise()
@@ -173,8 +181,9 @@ class DiT(nn.Module):
         for zero in (self.modulation, self.out):
             nn.init.zeros_(zero.weight)
         self.condition.zero_interval()
-        if self.reader is not None:
-            self.reader.zero()
+        for module in self.modules():
+            if isinstance(module, CrossRead):
+                module.zero()
 
     def forward(self, x: Tensor, t: Tensor, cond: Condition | None = None) -> Tensor:
         """Return the network output, shape ``(b, c, h, w)``.
@@ -195,21 +204,19 @@ class DiT(nn.Module):
         patches = self.patches.cut(x.to(self.embed.weight.dtype))
         tokens = self.positions.embed(self.embed(patches))
         sequence = TokenSequence(tokens, self.positions.rotation(), None)
-        reading: Callable[[int, Tensor], Tensor] | None = None
+        text = seen = None
         if self.reader is not None:
             assert cond is not None
             text, seen = self.reader.embed(cond[TEXT]), cond[TEXT_MASK]
             sequence = self.reader.begin(sequence, text, seen)
-            reading = partial(self.reader.read, text=text, mask=seen)
         tokens, rotation, mask = sequence
-        for i, (block, of_block) in enumerate(zip(self.blocks, by_block, strict=True)):
-            read = None if reading is None else partial(reading, i)
+        for block, of_block in zip(self.blocks, by_block, strict=True):
             if self.gradient_checkpointing and torch.is_grad_enabled():
                 tokens = checkpoint(
-                    block, tokens, of_block, rotation, mask, read, use_reentrant=False
+                    block, tokens, of_block, rotation, mask, text, seen, use_reentrant=False
                 )
             else:
-                tokens = block(tokens, of_block, rotation, mask, read)
+                tokens = block(tokens, of_block, rotation, mask, text, seen)
         if self.reader is not None:
             tokens = self.reader.end(tokens, self.patches.count)
         shift, scale = last.unsqueeze(2).unbind(1)

@@ -223,7 +223,7 @@ class MMDiT(nn.Module):
             max_frequency=max_frequency,
         )
         self.embed = nn.Linear(self.patches.size, width)
-        self.reader = TextReader(text_width, width, heads, depth)
+        self.reader = TextReader(text_width, width, heads)
         self.positions = positions(self.patches.grid, width, heads)
         kinds = [MMDiTBlock] * (depth - 1) + [LastBlock]
         self.blocks = nn.ModuleList(

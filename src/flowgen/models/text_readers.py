@@ -1,10 +1,11 @@
 """How a transformer reads text: by attention to it in every block, or with it in one sequence.
 
-A reader is built for a network and knows where text goes in and out: :meth:`begin` before the first
-block, :meth:`read` after the attention of each, :meth:`end` after the last.
+A reader is built for a network and knows where text goes in and out: :meth:`TextReader.begin`
+before the first block, :meth:`TextReader.end` after the last, and what :meth:`TextReader.for_block`
+makes after the attention of each.
 """
 
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -36,14 +37,16 @@ class TextReader(nn.Module):
         text_width: Features of a token of text.
         width: Of the network.
         heads: Of its attention.
-        depth: Number of its blocks.
     """
 
-    def __init__(self, text_width: int, width: int, heads: int, depth: int) -> None:
+    def __init__(self, text_width: int, width: int, heads: int) -> None:
         super().__init__()
-        del heads, depth
-        self.text_width = text_width
+        self.text_width, self.width, self.heads = text_width, width, heads
         self.project = nn.Linear(text_width, width)
+
+    def for_block(self) -> nn.Module | None:
+        """Return what a block looks at the text with: ``(tokens, text, mask) -> tokens``."""
+        return None
 
     def embed(self, text: Float[Tensor, "b l k"]) -> Float[Tensor, "b l w"]:
         """Return normalised and projected tokens of text."""
@@ -61,18 +64,39 @@ class TextReader(nn.Module):
         del text, mask
         return given
 
-    def read(self, block: int, tokens: Tensor, text: Tensor, mask: Tensor) -> Tensor:
-        """Return the tokens after they have looked at the text in a block."""
-        del block, text, mask
-        return tokens
-
     def end(self, tokens: Tensor, count: int) -> Tensor:
         """Return the ``count`` tokens of images."""
         del count
         return tokens
 
+
+class CrossRead(nn.Module):
+    """Tokens and what attention to the text adds to them; nothing at the start.
+
+    Args:
+        width: Size of a token.
+        heads: Of the attention.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.width = width
+        self.attention = CrossAttention(width, heads)
+
+    def forward(
+        self,
+        tokens: Float[Tensor, "b n w"],
+        text: Float[Tensor, "b l w"],
+        mask: Bool[Tensor, "b l"],
+    ) -> Float[Tensor, "b n w"]:
+        """Return the tokens after they have looked at the text, shape ``(b, n, w)``."""
+        normal = layer_norm(tokens, (self.width,), eps=_EPS)
+        return tokens + self.attention(normal, text, mask)
+
     def zero(self) -> None:
         """Let text change nothing yet."""
+        nn.init.zeros_(self.attention.out.weight)
+        nn.init.zeros_(self.attention.out.bias)
 
 
 class CrossAttended(TextReader):
@@ -81,28 +105,9 @@ class CrossAttended(TextReader):
     Source: Chen et al. 2023, arXiv 2310.00426, section 2.2 (after the self-attention, unmodulated).
     """
 
-    def __init__(self, text_width: int, width: int, heads: int, depth: int) -> None:
-        super().__init__(text_width, width, heads, depth)
-        self.width = width
-        self.attention = nn.ModuleList(CrossAttention(width, heads) for _ in range(depth))
-
-    def read(
-        self,
-        block: int,
-        tokens: Float[Tensor, "b n w"],
-        text: Float[Tensor, "b l w"],
-        mask: Bool[Tensor, "b l"],
-    ) -> Float[Tensor, "b n w"]:
-        """Return the tokens and what the block's attention takes from the text."""
-        normal = layer_norm(tokens, (self.width,), eps=_EPS)
-        return tokens + self.attention[block](normal, text, mask)
-
-    def zero(self) -> None:
-        """Let text change nothing yet."""
-        for attention in self.attention:
-            out = cast("CrossAttention", attention).out
-            nn.init.zeros_(out.weight)
-            nn.init.zeros_(out.bias)
+    def for_block(self) -> CrossRead:
+        """Return the attention of a block to the text."""
+        return CrossRead(self.width, self.heads)
 
 
 class InContext(TextReader):

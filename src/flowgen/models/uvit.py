@@ -132,7 +132,7 @@ class UViT(nn.Module):
             max_frequency=max_frequency,
         )
         kinds = 1 + len(self.condition.embeddings)
-        self.reader = None if text_width is None else TextReader(text_width, width, heads, depth)
+        self.reader = None if text_width is None else TextReader(text_width, width, heads)
         self.embed = nn.Linear(self.patches.size, width)
         self.places = nn.Parameter(0.02 * torch.randn(kinds + self.patches.count, width))
         half = depth // 2
