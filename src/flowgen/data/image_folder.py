@@ -16,6 +16,7 @@ from torch import Tensor
 
 from flowgen.core import InputError
 from flowgen.data.arrays import ImageData
+from flowgen.data.captions import read_captions
 from flowgen.data.image_files import find_images, read_image
 from flowgen.data.splits import check_holdout, stratified_split
 
@@ -35,6 +36,10 @@ class ImageFolder(ImageData):
         flip: Mirror training images left to right at random.
         seed: Of the split and of the augmentation, non-negative.
         skip_unreadable: Leave out files that are no readable image instead of refusing.
+
+    Attributes:
+        captions: What images show, see :mod:`flowgen.data.captions`; batches name captions by their
+            numbers, ``caption (b,)``. None where there are none.
 
     Raises:
         InputError: If the folder is missing, has no image, mixes the two layouts or has unreadable
@@ -66,6 +71,12 @@ class ImageFolder(ImageData):
         labels = torch.tensor([index[name] for name in classes]) if classes else None
         groups = torch.zeros(len(x), dtype=torch.int64) if labels is None else labels
         train, test = stratified_split(groups, holdout, seed=seed)
+        own = read_captions(folder, [files[i] for i in kept])
+        self.captions = None if own is None else tuple(dict.fromkeys(own))
+        number = None
+        if own is not None and self.captions is not None:
+            place = {caption: i for i, caption in enumerate(self.captions)}
+            number = torch.tensor([place[caption] for caption in own])
         super().__init__(
             folder.resolve().name,
             x[train],
@@ -73,6 +84,8 @@ class ImageFolder(ImageData):
             train_labels=None if labels is None else labels[train],
             test_labels=None if labels is None else labels[test],
             label_names=names,
+            train_others=None if number is None else {"caption": number[train]},
+            test_others=None if number is None else {"caption": number[test]},
             flip=flip,
             seed=seed,
         )
