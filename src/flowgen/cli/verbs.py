@@ -292,10 +292,26 @@ _FIT_PATH = Verb(
     ),
 )
 
+_CHECK_DATA = Verb(
+    name="check-data",
+    summary="count a data set, look at it and name what is wrong",
+    description=(
+        "Read a data set as training would, print counts of samples, classes and captions, what is "
+        "rare, empty or there twice, and draw some of it. Files that cannot be read are named."
+    ),
+    command="flowgen check-data data=image_folder data.root=my_images",
+    overrides=(
+        Example("data=emoji", "the data set"),
+        Example("data.skip_unreadable=true", "go on without files that cannot be read"),
+        Example("num_shown=100", "training samples in the picture"),
+        Example("out=look.png", "where to draw"),
+    ),
+)
+
 VERBS = {
     verb.name: verb
     for verb in (
-        *(_TRAIN, _DISTILL, _SAMPLE, _EVALUATE, _MAKE_PAIRS),
+        *(_TRAIN, _DISTILL, _SAMPLE, _EVALUATE, _MAKE_PAIRS, _CHECK_DATA),
         *(_FIT_SAMPLER, _FIT_KAPPA, _FIT_COUPLING, _FIT_PAIRS, _FIT_PATH, _FIT_EXPRESSWAY),
     )
 }
