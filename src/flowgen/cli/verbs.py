@@ -302,7 +302,7 @@ _CHECK_DATA = Verb(
     command="flowgen check-data data=image_folder data.root=my_images",
     overrides=(
         Example("data=emoji", "the data set"),
-        Example("data.skip_unreadable=true", "go on without files that cannot be read"),
+        Example("data=digits", "another one; of your own images: data=image_folder data.root=..."),
         Example("num_shown=100", "training samples in the picture"),
         Example("out=look.png", "where to draw"),
     ),
