@@ -175,8 +175,8 @@ def table(content: dict[str, Any]) -> str:
         return [row for run in runs.values() for row in run["rows"] if row["nfe"] == nfe]
 
     def order(item: tuple[str, Any]) -> float:
-        found = at(item[1], 1) or item[1][next(iter(item[1]))]["rows"][:1]
-        return statistics.mean(row[name] for row in found)
+        found = at(item[1], 1)
+        return statistics.mean(row[name] for row in found) if found else float("inf")
 
     for method, runs in sorted(content["methods"].items(), key=order):
         cells = []
