@@ -16,7 +16,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from flowgen.core import Condition, FlowMap, InputError, Loss, Pair, VelocityField, expand, flatten
-from flowgen.distill.students import draw_triples, flow_map, progress_of, rows_of, same_masks
+from flowgen.distill.students import (
+    draw_triples,
+    flow_map,
+    labels_alone,
+    progress_of,
+    rows_of,
+    same_masks,
+)
 from flowgen.distill.triples import Triples, TripleSampler
 from flowgen.paths import Path
 
@@ -84,6 +91,7 @@ class MomentMatching(nn.Module):
             InputError: If the model is no flow map, or triples and model do not fit.
         """
         student = flow_map(model)
+        labels_alone(pair.cond, "comparing laws of groups of rows")
         size, label = len(pair), None if pair.cond is None else pair.cond.get(_LABEL)
         order = torch.arange(size, device=pair.x_1.device)
         if label is not None:

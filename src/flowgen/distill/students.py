@@ -91,6 +91,19 @@ def rows_of(pair: Pair, part: slice | Tensor) -> Pair:
     return Pair(pair.x_0[part], pair.x_1[part], rows(pair.cond, part))
 
 
+def labels_alone(cond: Condition | None, purpose: str) -> None:
+    """Raise if there are other conditions than labels.
+
+    Raises:
+        InputError: Naming them.
+    """
+    if others := sorted(set(cond or {}) - {"label"}):
+        raise InputError(
+            f"{purpose} knows labels alone, and the model also takes {', '.join(others)}: use "
+            "another method, or a teacher with conditional=[label]"
+        )
+
+
 def progress_of(step: int, total_steps: int | None) -> float:
     """Return the share of a run that is over; 1 where its length is not known."""
     return 1.0 if total_steps is None else step / total_steps

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from flowgen.core import Condition, FlowMap, InputError, PathPoint, VelocityField, expand
 from flowgen.distill.frozen import Frozen
+from flowgen.distill.students import labels_alone
+from flowgen.models import Classes
 
 
 @runtime_checkable
@@ -91,12 +93,17 @@ class OfDataGuided:
         self,
         omega: float,
         kappa: float,
-        num_classes: int | None,
+        num_classes: Classes,
         low: float = 0.0,
         high: float = 1.0,
     ) -> None:
         if num_classes is None:
             raise InputError("guidance from data needs a model with labels")
+        if not isinstance(num_classes, int):
+            raise InputError(
+                "guidance from data knows labels alone, and the model also takes other conditions: "
+                "use another method, or a teacher with conditional=[label]"
+            )
         if not omega > 0:
             raise InputError(f"omega must be > 0, got {omega}")
         if not 0 <= kappa < 1:
@@ -109,6 +116,7 @@ class OfDataGuided:
     @torch.no_grad()
     def __call__(self, model: FlowMap, point: PathPoint, cond: Condition | None) -> Tensor:
         """Return the guided velocity ``(b, *d)``, see :class:`VelocitySource`."""
+        labels_alone(cond, "guidance from data")
         assert cond is not None
         label = cond["label"]
         null = {**cond, "label": torch.full_like(label, self.num_classes)}

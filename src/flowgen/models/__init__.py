@@ -2,7 +2,7 @@
 
 from flowgen.models.attention import Attention, attend, math_attention
 from flowgen.models.conditioner import Conditioner, Conditioners, asked_for
-from flowgen.models.conditioning import ConditionEmbedding, LabelEmbedding, TextEmbedding
+from flowgen.models.conditioning import Classes, ConditionEmbedding, LabelEmbedding, TextEmbedding
 from flowgen.models.dit import DiT
 from flowgen.models.feed_forward import GELUFeedForward, SwiGLU
 from flowgen.models.field import PredictionField
@@ -49,6 +49,7 @@ __all__ = [
     "AutoGuided",
     "Autoguidance",
     "CFGZero",
+    "Classes",
     "ClassifierFree",
     "ConditionEmbedding",
     "Conditioner",
