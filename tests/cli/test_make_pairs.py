@@ -204,7 +204,7 @@ def test_slips_take_one_line_and_leave_nothing(points, images, capsys):
         ([points, "sampler=euler_maruyama"], "draws noise"),
         ([points, "label=1"], "unconditional"),
         ([images, "label=dog"], "dog"),
-        ([points, "guidance.scale=2"], "needs a label-conditional model"),
+        ([points, "guidance.scale=2"], "needs a label-conditional or text-conditional model"),
         ([points, "out=full"], "holds no pairs"),
         ([points, "out=points.safetensors"], "holds no pairs"),
         ([points, "chunk=0"], "chunk must be >= 1"),
