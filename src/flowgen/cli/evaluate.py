@@ -32,8 +32,9 @@ def run(cfg: DictConfig) -> Path:
         raise InputError(f"out={out}: figures are written as .json")
     pipeline = restore(cfg)
     data = data_of(cfg, pipeline.about)
-    if tuple(data.shape) != pipeline.shape:
-        raise InputError(f"the data has shape {tuple(data.shape)}, the model {pipeline.shape}")
+    seen = pipeline.codec.encoded_shape(data.shape)
+    if tuple(seen) != pipeline.shape:
+        raise InputError(f"the data has shape {tuple(seen)}, the model {pipeline.shape}")
     setting = Setting(pipeline, data, cfg.num_samples, cfg.seed, cfg.chunk)
     measures = chosen(cfg, setting, sweeping)
     if sweeping:

@@ -42,7 +42,7 @@ def run(cfg: DictConfig) -> Path:
     if cfg.by_label and data.num_classes is None:
         raise InputError(f"by_label=true needs labels, and {data.name} has none")
     by_label = data.num_classes is not None if cfg.by_label is None else bool(cfg.by_label)
-    cfg.facts.shape = list(data.shape)
+    cfg.facts.shape = list(data.codec.encoded_shape(data.shape))
     x_1, label, digest = training_set(data, cfg.device)
     source = make(cfg.source, "source")
     generator = generator_for(cfg.seed, device=x_1.device)

@@ -36,7 +36,7 @@ def run(cfg: DictConfig) -> Path:
     out = Path(cfg.out).expanduser() if cfg.out else Path(f"kappa_{data.name}.json")
     if out.suffix != ".json":
         raise InputError(f"out={out}: what is found is written as .json, with a .png beside it")
-    cfg.facts.shape = list(data.shape)
+    cfg.facts.shape = list(data.codec.encoded_shape(data.shape))
     generator = generator_for(cfg.seed)
     rows = torch.randperm(len(data.train), generator=generator)[: cfg.num_samples].tolist()
     x_1 = data.codec.encode(data.train.__getitems__(rows)["x_1"])

@@ -47,7 +47,9 @@ def run(cfg: DictConfig) -> Path:
     from flowgen.cli import student
     from flowgen.cli.assemble import (
         data_set,
+        fill_codec,
         fill_facts,
+        fill_images,
         fill_path,
         fill_precision,
         fill_weights,
@@ -63,9 +65,10 @@ def run(cfg: DictConfig) -> Path:
     from flowgen.cli.resume import Start, automatic, config_of_run, resumed
     from flowgen.cli.session import session
     from flowgen.core import DataCoupling, InputError
+    from flowgen.data import learnt_from
     from flowgen.training import BesideTeacher, Evaluate, Interruption, Resume
 
-    _quiet()
+    quiet()
     given = overrides()
     first = getattr(rank_zero_only, "rank", 0) == 0
     wanted = cfg.resume
@@ -84,6 +87,7 @@ def run(cfg: DictConfig) -> Path:
         torch.set_num_threads(cfg.threads)
     seed_everything(cfg.seed, workers=True, verbose=False)
 
+    fill_images(cfg)
     data = data_set(cfg.data, LOADER_KEYS)
     with open_dict(cfg):
         cfg.name = cfg.name or data.name
@@ -112,10 +116,11 @@ def run(cfg: DictConfig) -> Path:
             "one, e.g. sampler=heun, and choose it for flowgen sample and evaluate"
         )
     use_data(flow.pipeline.conditioner, data)
+    fill_codec(flow.pipeline, data)
     if isinstance(flow.coupling, DataCoupling):
         flow.coupling.use(*training_set(data, "cpu"))
     loader = _loader(cfg, data, trainer, flow)
-    rows = data.train.__getitems__(_rows_to_pair(cfg, data, trainer))
+    rows = learnt_from(data).__getitems__(_rows_to_pair(cfg, data, trainer))
     if cfg.checkpoint is not None and wanted is None:
         fill_weights(flow, cfg.checkpoint)
     elif cfg.teacher is not None and start.folder is None:
@@ -198,7 +203,7 @@ def overrides() -> list[Any]:
 
 def _loader(cfg: DictConfig, data: Any, trainer: Any, flow: Any) -> Any:
     from flowgen.core import InputError
-    from flowgen.data import stream
+    from flowgen.data import learnt_from, stream
     from flowgen.training import PairLoader
 
     world = trainer.world_size
@@ -208,7 +213,7 @@ def _loader(cfg: DictConfig, data: Any, trainer: Any, flow: Any) -> Any:
             f"{world} devices"
         )
     batches = stream(
-        data.train,
+        learnt_from(data),
         batch_size=cfg.data.batch_size // world,
         num_workers=cfg.data.num_workers,
         seed=cfg.seed,
@@ -267,7 +272,7 @@ def _plain(cfg: DictConfig) -> dict[str, Any]:
     return OmegaConf.to_container(cfg, resolve=True)  # pyright: ignore[reportReturnType]
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """Silence what Lightning says of its own internals; our own lines say what a user needs."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     for message in (

@@ -1,16 +1,20 @@
 """Data sets, the codecs that map them to what a model sees, sources and loaders."""
 
 from flowgen.data.arrays import ArraySplit, ImageData
+from flowgen.data.autoencoder import built, decoded, encoded, read_autoencoder
 from flowgen.data.codecs import Identity, Pixels, Standardize
 from flowgen.data.digits import Digits
 from flowgen.data.emoji import EmojiData
+from flowgen.data.encoding import write_latents
 from flowgen.data.fashion_mnist import FashionMNIST
 from flowgen.data.image_folder import ImageFolder
+from flowgen.data.latent_codec import LatentCodec
+from flowgen.data.latents import Header, LatentData
 from flowgen.data.loading import Batches, EpochSampler, loader, stream
 from flowgen.data.mixtures import EightGaussians, Mixture
 from flowgen.data.mnist5k import MNIST5k
 from flowgen.data.points import PointData
-from flowgen.data.protocol import Batch, Codec, DataSet, Split
+from flowgen.data.protocol import Batch, Codec, DataSet, Split, learnt_from
 from flowgen.data.sources import Gaussian
 from flowgen.data.splits import stratified_split
 from flowgen.data.toy import Checkerboard, Moons, Pinwheel, SCurve, SwissRoll
@@ -29,9 +33,12 @@ __all__ = [
     "EmojiData",
     "FashionMNIST",
     "Gaussian",
+    "Header",
     "Identity",
     "ImageData",
     "ImageFolder",
+    "LatentCodec",
+    "LatentData",
     "MNIST5k",
     "Mixture",
     "Moons",
@@ -42,8 +49,14 @@ __all__ = [
     "Split",
     "Standardize",
     "SwissRoll",
+    "learnt_from",
+    "built",
+    "decoded",
+    "encoded",
     "loader",
+    "read_autoencoder",
     "stratified_split",
     "stream",
     "whole",
+    "write_latents",
 ]

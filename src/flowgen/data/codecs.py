@@ -34,6 +34,10 @@ class Pixels:
         """Return ``z (b, c, h, w)`` clamped to ``[-1, 1]`` and rounded to uint8."""
         return ((z.float().clamp(-1.0, 1.0) + 1.0) * 127.5).round().to(torch.uint8)
 
+    def encoded_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Return the shape of what a model sees of a sample of ``shape``: the same."""
+        return tuple(shape)
+
     def log_det(self, shape: Sequence[int]) -> float:
         """Return ``log |det dz/dx|`` for a sample of ``shape``, in nats."""
         return -math.prod(shape) * math.log(127.5)
@@ -80,6 +84,10 @@ class Standardize:
         """Return ``z std + mean`` for ``z (b, *d)``."""
         return z * _like(self.std, z) + _like(self.mean, z)
 
+    def encoded_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Return the shape of what a model sees of a sample of ``shape``: the same."""
+        return tuple(shape)
+
     def log_det(self, shape: Sequence[int]) -> float:
         """Return ``log |det dz/dx|`` for a sample of ``shape``, in nats."""
         scale = torch.zeros(1, *shape, dtype=torch.float64) + _like(
@@ -107,6 +115,10 @@ class Identity:
     def decode(self, z: Tensor) -> Tensor:
         """Return ``z`` itself."""
         return z
+
+    def encoded_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Return the shape of what a model sees of a sample of ``shape``: the same."""
+        return tuple(shape)
 
     def log_det(self, shape: Sequence[int]) -> float:
         """Return ``log |det dz/dx|`` for a sample of ``shape``: 0."""

@@ -42,6 +42,10 @@ class Codec(Protocol):
         """Return samples in the stored form from model outputs ``z (b, *d)``."""
         ...
 
+    def encoded_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Return the shape of what a model sees of a sample of ``shape``."""
+        ...
+
     def to_config(self) -> Mapping[str, object]:
         """Return the plain ``_target_`` dict that builds this codec again."""
         ...
@@ -74,3 +78,8 @@ class DataSet(Protocol):
     def test(self) -> Split:
         """Held-out samples, never trained on and never augmented."""
         ...
+
+
+def learnt_from(data: DataSet) -> Split:
+    """Return what training reads of a data set: its encoded samples where it keeps such."""
+    return getattr(data, "encoded", data.train)

@@ -118,5 +118,5 @@ def jump(
                 f"this model leads from {s:g} {leads}, not to {t:g}: choose the nodes of the grid "
                 "among its edges, sampler=renoise or sampler=euler"
             )
-    start, end = (x.new_full((1,), at).expand(len(x)) for at in (s, t))
+    start, end = (x.new_full((1,), at).expand(x.shape[0]) for at in (s, t))
     return x + (t - s) * field.mean_velocity(x, start, end, cond).to(x.dtype)

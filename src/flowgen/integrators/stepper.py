@@ -106,7 +106,7 @@ def evaluate(
         InputError: If the field answers with another shape than that of ``x``.
     """
     # One number for all rows: a network sees so and embeds it once.
-    times = (t.to(x) if isinstance(t, Tensor) else x.new_full((1,), t)).expand(len(x))
+    times = (t.to(x) if isinstance(t, Tensor) else x.new_full((1,), t)).expand(x.shape[0])
     velocity = field(x, times, cond)
     if velocity.shape != x.shape:
         raise InputError(

@@ -88,7 +88,7 @@ class PredictionField(nn.Module):
         if x.dtype not in (torch.float32, torch.float64):
             raise InputError(f"x must be float32 or float64, got {x.dtype}")
         low, high = self.domain
-        t = t[:1].clamp(low, high).expand(len(t)) if is_shared(t) else t.clamp(low, high)
+        t = t[:1].clamp(low, high).expand(t.shape) if is_shared(t) else t.clamp(low, high)
         if prediction == self.prediction and self.data_std is None:
             return self.network(x, t, cond).to(x.dtype)
         coefficients = self.path.coefficients(t)

@@ -50,7 +50,7 @@ class FlowMapField(PredictionField):
             InputError: If shapes or types are wrong.
         """
         both = is_shared(s) and is_shared(t)
-        interval = (t[:1] - s[:1]).expand(len(s)) if both else t - s
+        interval = (t[:1] - s[:1]).expand(s.shape) if both else t - s
         return self.predict(x, s, {**(cond or {}), "interval": interval}, Velocity())
 
 

@@ -71,4 +71,4 @@ class InterpolantField(PredictionField):
 
     def _clamped(self, t: Tensor) -> Tensor:
         low, high = self.domain
-        return t[:1].clamp(low, high).expand(len(t)) if is_shared(t) else t.clamp(low, high)
+        return t[:1].clamp(low, high).expand(t.shape) if is_shared(t) else t.clamp(low, high)

@@ -114,6 +114,6 @@ class UNet2D(nn.Module):
         """
         check_inputs(x, t, self.shape)
         weight = self.network.conv_out.weight
-        c = self.condition(t, cond).to(weight.dtype).expand(len(x), -1)
-        still = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+        c = self.condition(t, cond).to(weight.dtype).expand(x.shape[0], -1)
+        still = torch.zeros(x.shape[0], dtype=torch.int64, device=x.device)
         return self.network(x.to(weight.dtype), still, class_labels=c).sample

@@ -162,7 +162,7 @@ class UViT(nn.Module):
             InputError: If shapes, types or conditions are not those the network was built for.
         """
         check_inputs(x, t, self.shape)
-        vectors = [v.expand(len(x), -1) for v in self.condition.vectors(t, cond)]
+        vectors = [v.expand(x.shape[0], -1) for v in self.condition.vectors(t, cond)]
         patches = self.embed(self.patches.cut(x.to(self.embed.weight.dtype)))
         tokens = torch.cat([torch.stack(vectors, dim=1).to(patches.dtype), patches], dim=1)
         tokens, mask = tokens + self.places, None

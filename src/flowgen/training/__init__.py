@@ -1,5 +1,6 @@
 """Training: the LightningModule, averaged weights, schedules, callbacks and loggers."""
 
+from flowgen.training.autoencoder import AutoencoderModule, small_autoencoder
 from flowgen.training.beside_teacher import BesideTeacher, few_step
 from flowgen.training.checkpoints import Checkpoints
 from flowgen.training.ema import EMA
@@ -17,6 +18,7 @@ from flowgen.training.time_bins import TimeBins
 
 __all__ = [
     "EMA",
+    "AutoencoderModule",
     "BesideTeacher",
     "Checkpoints",
     "Evaluate",
@@ -32,6 +34,7 @@ __all__ = [
     "StopRequested",
     "TimeBins",
     "few_step",
+    "small_autoencoder",
     "warmup_constant",
     "warmup_cosine",
 ]

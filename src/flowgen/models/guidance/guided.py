@@ -87,12 +87,12 @@ class Guided(nn.Module):
             inside = (t >= low) & (t < high)
             if not inside.any():
                 return self.field(x, t, cond)
-        null = self.null(len(x), x.device)
+        null = self.null(x.shape[0], x.device)
         if set(null) != set(cond):
             raise InputError(f"the null condition has {sorted(null)}, the given one {sorted(cond)}")
         if scale == 0.0 and inside is None:
             return self.field(x, t, null)
-        times = t[:1].expand(2 * len(t)) if is_shared(t) else torch.cat([t, t])
+        times = t[:1].expand(2 * t.shape[0]) if is_shared(t) else torch.cat([t, t])
         both = {name: torch.cat([null[name], cond[name]]) for name in cond}
         v_null, v_cond = self.field(torch.cat([x, x]), times, both).chunk(2)
         v = self.combine(v_null, v_cond)

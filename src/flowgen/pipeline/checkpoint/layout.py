@@ -20,6 +20,9 @@ STATE = "state_dict"
 PREFIXES = {"ema": "ema.field.", "raw": "pipeline.field."}
 """Where each set of weights stands in the ``state_dict`` of a training checkpoint."""
 
+CODECS = ("codec.", "pipeline.codec.")
+"""Where the weights of a codec stand: in an exported file, in a training checkpoint."""
+
 LAST = Path("checkpoints") / "last.ckpt"
 """The newest checkpoint inside a run folder."""
 

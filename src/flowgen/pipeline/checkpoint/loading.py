@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from flowgen.core import InputError, Source
 from flowgen.data import Codec
@@ -13,7 +13,15 @@ from flowgen.integrators import Sampler
 from flowgen.models import Conditioner, PredictionField
 from flowgen.pipeline.allowed import check_plain
 from flowgen.pipeline.build import build
-from flowgen.pipeline.checkpoint.layout import KEY, LAST, PREFIXES, STATE, about, description
+from flowgen.pipeline.checkpoint.layout import (
+    CODECS,
+    KEY,
+    LAST,
+    PREFIXES,
+    STATE,
+    about,
+    description,
+)
 from flowgen.pipeline.checkpoint.migrations import NewerFormatError, migrate
 from flowgen.pipeline.checkpoint.problems import DamageError, plain, told_of
 from flowgen.pipeline.checkpoint.reading import opened, read_training_checkpoint
@@ -53,10 +61,12 @@ def load(
     if weights not in PREFIXES:
         raise InputError(f"weights must be one of {', '.join(PREFIXES)}, got '{weights}'")
     file = find(path)
-    told, state = _read(file, weights, trust_code=trust_code)
+    told, state, codec = _read(file, weights, trust_code=trust_code)
     try:
-        pipeline = _built(told["pipeline"], state, trust_code=trust_code)
+        pipeline = _built(told["pipeline"], {**state, **codec}, trust_code=trust_code)
         fill(pipeline.field, state)
+        if isinstance(pipeline.codec, nn.Module):
+            fill(pipeline.codec, codec)
     except InputError as error:
         raise InputError(f"{plain(file, 400)}: {error}") from error
     pipeline.config = told["pipeline"]
@@ -79,8 +89,15 @@ def save(pipeline: Pipeline, path: str | Path) -> Path:
             "no config describes this pipeline: it was built, or its parts changed, by hand"
         )
     with atomic(path) as temporary:
-        write_tensors(temporary, pipeline.field.state_dict(), description(pipeline))
+        write_tensors(temporary, exported_state(pipeline), description(pipeline))
     return path
+
+
+def exported_state(pipeline: Pipeline) -> dict[str, Tensor]:
+    """Return the weights of an exported file: of the field, and of the codec if it has any."""
+    codec = pipeline.codec
+    own = codec.state_dict() if isinstance(codec, nn.Module) else {}
+    return pipeline.field.state_dict() | {f"{CODECS[0]}{name}": own[name] for name in own}
 
 
 def find(path: str | Path) -> Path:
@@ -119,8 +136,8 @@ def pick_device(device: str | torch.device) -> torch.device:
 
 def _read(
     file: Path, weights: str, *, trust_code: bool
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The description and one set of weights, in the present format."""
+) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]]:
+    """The description, one set of weights, and those of the codec, in the present format."""
     exported = file.suffix == ".safetensors"
     with told_of(file):
         content = _exported(file) if exported else read_training_checkpoint(file)
@@ -133,7 +150,18 @@ def _read(
             if not isinstance(content[KEY].get("pipeline"), Mapping):
                 raise DamageError("it describes no pipeline")
             state = content[STATE]
-            return content[KEY], check_state(state) if exported else choose(state, weights)
+            front = CODECS[0] if exported else CODECS[1]
+            codec = check_state(
+                {
+                    name[len(front) :]: state[name]
+                    for name in state
+                    if isinstance(name, str) and name.startswith(front)
+                }
+            )
+            if not exported:
+                return content[KEY], choose(state, weights), codec
+            field = {name: state[name] for name in state if not str(name).startswith(front)}
+            return content[KEY], check_state(field), codec
         except NewerFormatError as error:
             raise InputError(f"{plain(file, 400)} {error}") from None
         except InputError as error:

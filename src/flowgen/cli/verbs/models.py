@@ -1,0 +1,93 @@
+"""Verbs that make, sample and measure models."""
+
+from flowgen.cli.verbs.verb import Example, Verb
+
+TRAIN = Verb(
+    name="train",
+    summary="train a flow and write a run folder",
+    description=(
+        "Train a flow. Writes runs/<experiment>/<time>/ with the resolved config, checkpoints, "
+        "metrics.csv and sample grids. Ctrl-C stops it with a checkpoint. With --dry-run it says "
+        "what the run will need and writes nothing. With --multirun one job runs for every "
+        "combination of comma-separated values."
+    ),
+    command="flowgen train experiment=digits",
+    overrides=(
+        Example("experiment=digits", "a complete recipe; everything after it still overrides"),
+        Example("path=trig", "another choice of a config group"),
+        Example("trainer.max_steps=2000", "number of optimiser steps"),
+        Example("data.batch_size=256", "samples in one optimiser step, over all devices"),
+        Example("optimizer.lr=3e-4", "peak learning rate"),
+        Example("seed=3", "weights, noise and data order"),
+        Example("run_dir=my_run", "where to write, instead of runs/<experiment>/<time>"),
+        Example("resume=auto", "go on with the newest unfinished run of this config, or start one"),
+        Example("resume=my_run", "go on with this run, bit for bit where it stopped"),
+        Example("checkpoint=my_run", "start a new run from the weights of this one"),
+        Example("logger=wandb", "also log to Weights & Biases (offline without a key)"),
+        Example("--multirun path=linear,trig", "a sweep, one job for each value"),
+    ),
+    filled_in=("facts",),
+)
+
+DISTILL = Verb(
+    name="distill",
+    summary="make a few-step student of a trained model",
+    description=(
+        "Make a student that samples in one or a few evaluations. It has model, path, source and "
+        "data from its teacher and starts as its copy; the method is a choice of distill. Checks "
+        "first that teacher and data agree, shows student beside teacher while it learns, and ends "
+        "with a table of quality by evaluations."
+    ),
+    command="flowgen distill teacher=runs/digits/<time> distill=velocity_matching",
+    overrides=(
+        Example("teacher=my_run", "run folder or checkpoint file of the teacher"),
+        Example("distill=velocity_matching", "the method"),
+        Example("guidance.scale=2", "distil the guided teacher: the student needs no guidance"),
+        Example("trainer.max_steps=2000", "number of optimiser steps"),
+        Example("optimizer.lr=3e-4", "peak learning rate"),
+        Example("table.num_samples=2000", "samples of each row of the last table; 0 = no table"),
+        Example("run_dir=my_student", "where to write, instead of runs/<teacher>_<method>/<time>"),
+    ),
+    required=("teacher=my_run", "distill=velocity_matching"),
+    filled_in=("facts",),
+)
+
+SAMPLE = Verb(
+    name="sample",
+    summary="draw samples from a checkpoint",
+    description=(
+        "Draw samples. The checkpoint knows its own model, path and data, so no setting about "
+        "them is needed; the averaged (EMA) weights are used unless told otherwise."
+    ),
+    command="flowgen sample checkpoint=runs/digits/<time> num_samples=64 out=grid.png",
+    overrides=(
+        Example("checkpoint=my_run", "run folder or checkpoint file"),
+        Example("num_samples=64", "how many"),
+        Example("sampler=heun", "the integrator"),
+        Example("sampler.num_steps=20", "steps from noise to data"),
+        Example("label=3", "the class, or a list such as label=[0,1,2]"),
+        Example("guidance.scale=2", "classifier-free guidance; 1 is off"),
+        Example("seed=1", "same seed, same samples, whatever the chunk size"),
+        Example("out=grid.png", "a .png grid, .npz, .pt, or a folder for one PNG per sample"),
+    ),
+    required=("checkpoint=my_run",),
+)
+
+EVALUATE = Verb(
+    name="evaluate",
+    summary="measure a checkpoint against held-out data",
+    description=(
+        "Sample from a checkpoint, compare with held-out data, print the figures with the "
+        "protocol that made them, and save both."
+    ),
+    command="flowgen evaluate checkpoint=runs/digits/<time>",
+    overrides=(
+        Example("checkpoint=my_run", "run folder or checkpoint file"),
+        Example("num_samples=1000", "how many samples the figures rest on"),
+        Example("sampler=heun", "the integrator"),
+        Example("seed=1", "seed of the samples"),
+        Example("measures=[likelihood]", "what to measure, instead of what fits and is fast"),
+        Example("samplers=[euler,heun] num_steps=[1,2,4,8,16]", "quality against cost, in one run"),
+    ),
+    required=("checkpoint=my_run",),
+)
