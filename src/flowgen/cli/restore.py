@@ -19,8 +19,13 @@ def restore(cfg: DictConfig) -> Pipeline:
     """
     if cfg.num_samples < 1:
         raise InputError(f"num_samples must be >= 1, got {cfg.num_samples}")
-    loaded = load(cfg.checkpoint, weights=cfg.weights, device=cfg.device, trust_code=cfg.trust_code)
-    if cfg.compile:
+    loaded = load(
+        cfg.checkpoint,
+        weights=cfg.weights,
+        device=cfg.get("device", "cpu"),
+        trust_code=cfg.trust_code,
+    )
+    if cfg.get("compile"):
         compile_network(loaded.field.network)
     if "_target_" in cfg.sampler:
         loaded = loaded.with_sampler(make(cfg.sampler, "sampler"))

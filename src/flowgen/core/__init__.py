@@ -19,13 +19,14 @@ from flowgen.core.protocols import (
 )
 from flowgen.core.randomness import generator_for, network_randomness, per_sample
 from flowgen.core.tensors import expand, flatten, is_shared, mean_over_dims
-from flowgen.core.types import Coefficients, Condition, Loss, Pair, PathPoint
+from flowgen.core.types import Coefficients, Condition, Count, Loss, Pair, PathPoint
 
 __all__ = [
     "NoiseField",
     "ScoreField",
     "Coefficients",
     "Condition",
+    "Count",
     "Coupling",
     "Prepared",
     "DataCoupling",

@@ -7,6 +7,7 @@ shape ``(b,)``; ``x_t = alpha x_1 + sigma x_0``; ``b`` is the batch, ``*d`` the 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -14,6 +15,9 @@ from flowgen.core.errors import InputError
 
 Condition = Mapping[str, Tensor]
 """Named conditions of a batch; each tensor has the batch as its first axis, e.g. ``label (b,)``."""
+
+Count = int | torch.SymInt
+"""A number of rows, which is a symbol while a graph is traced."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ def integrate(
     stepper: Stepper,
     field: VelocityField,
     x: Float[Tensor, "b *d"],
-    grid: Float[Tensor, " n"],
+    grid: Float[Tensor, " n"] | Sequence[float],
     cond: Condition | None = None,
     *,
     noise: Noise | None = None,
@@ -36,7 +36,8 @@ def integrate(
         stepper: One step of a method.
         field: The velocity.
         x: States ``(b, *d)`` at ``grid[0]``.
-        grid: At least 2 times in ``[0, 1]``, strictly increasing or strictly decreasing.
+        grid: A tensor or numbers: at least 2 times in ``[0, 1]``, strictly increasing or strictly
+            decreasing.
         cond: Conditions of the rows.
         noise: Random numbers of the rows, for a stochastic stepper.
 
@@ -56,7 +57,7 @@ def trajectory(
     stepper: Stepper,
     field: VelocityField,
     x: Float[Tensor, "b *d"],
-    grid: Float[Tensor, " n"],
+    grid: Float[Tensor, " n"] | Sequence[float],
     cond: Condition | None = None,
     *,
     noise: Noise | None = None,
@@ -71,14 +72,14 @@ def trajectory(
     return torch.stack(list(_states(stepper, field, x, grid, cond, noise)))
 
 
-def check_grid(grid: Float[Tensor, " n"]) -> list[float]:
+def check_grid(grid: Float[Tensor, " n"] | Sequence[float]) -> list[float]:
     """Return the nodes of a valid grid as numbers.
 
     Raises:
         InputError: If there are less than 2 nodes, or they are not finite, leave ``[0, 1]`` or are
             not strictly monotone.
     """
-    nodes: list[float] = grid.tolist()
+    nodes: list[float] = grid.tolist() if isinstance(grid, Tensor) else list(grid)
     if len(nodes) < 2:
         raise InputError(f"grid needs at least 2 nodes, got {len(nodes)}")
     for node in nodes:
@@ -95,7 +96,7 @@ def _states(
     stepper: Stepper,
     field: VelocityField,
     x: Tensor,
-    grid: Tensor,
+    grid: Tensor | Sequence[float],
     cond: Condition | None,
     noise: Noise | None,
 ) -> Iterator[Tensor]:

@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from flowgen.core import Condition, InputError
+from flowgen.core import Condition, Count, InputError
 from flowgen.models.checks import check_fraction
 
 
@@ -57,7 +57,7 @@ class Conditioner(Protocol):
         """
         ...
 
-    def null(self, n: int, device: torch.device | str | None = None) -> dict[str, Tensor]:
+    def null(self, n: Count, device: torch.device | str | None = None) -> dict[str, Tensor]:
         """Return the condition that means "none", for ``n`` samples."""
         ...
 
@@ -165,7 +165,7 @@ class Conditioners:
             found.append(made)
         return _joined(found)
 
-    def null(self, n: int, device: torch.device | str | None = None) -> dict[str, Tensor]:
+    def null(self, n: Count, device: torch.device | str | None = None) -> dict[str, Tensor]:
         """Return the condition that means "none" of all, for ``n`` samples."""
         return _joined(part.null(n, device) for part in self.parts.values())
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowgen.core import Condition, InputError
+from flowgen.core import Condition, Count, InputError
 from flowgen.models.checks import check_fraction, check_positive
 
 
@@ -110,7 +110,7 @@ class LabelConditioner:
         numbers = torch.tensor(given, device=device)
         return {self.kind: numbers[torch.arange(n, device=device) % len(given)]}
 
-    def null(self, n: int, device: torch.device | str | None = None) -> dict[str, Tensor]:
+    def null(self, n: Count, device: torch.device | str | None = None) -> dict[str, Tensor]:
         """Return the condition that means "none", for ``n`` samples."""
         return {self.kind: torch.full((n,), self.num_classes, dtype=torch.int64, device=device)}
 

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from flowgen.core import Condition, InputError
+from flowgen.core import Condition, Count, InputError
 from flowgen.models.checks import check_fraction, check_positive
 from flowgen.models.conditioner import emptied
 from flowgen.models.conditioning import TEXT, TEXT_MASK
@@ -130,7 +130,7 @@ class TextConditioner:
         index = torch.tensor([different.index(text) for text in own])
         return {TEXT: states[index].to(device), TEXT_MASK: mask[index].to(device)}
 
-    def null(self, n: int, device: torch.device | str | None = None) -> dict[str, Tensor]:
+    def null(self, n: Count, device: torch.device | str | None = None) -> dict[str, Tensor]:
         """Return the condition of no text, for ``n`` samples."""
         states, mask = self.encoder([""], self.length)
         many = {TEXT: states.expand(n, -1, -1), TEXT_MASK: mask.expand(n, -1)}

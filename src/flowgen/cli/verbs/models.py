@@ -91,3 +91,24 @@ EVALUATE = Verb(
     ),
     required=("checkpoint=my_run",),
 )
+
+EXPORT = Verb(
+    name="export",
+    summary="write a model in a form that other programs run",
+    description=(
+        "Write the whole sampling, with the sampler and the guidance asked for, decoded to data, "
+        "as a graph of torch.export or ONNX or as a folder of diffusers; or the weights and their "
+        "description alone. What was written is read back and compared with flowgen's own samples: "
+        "beyond the tolerance nothing is kept."
+    ),
+    command="flowgen export checkpoint=runs/digits/<time> to=onnx",
+    overrides=(
+        Example("checkpoint=my_run", "run folder or checkpoint file"),
+        Example("to=diffusers", "a folder for DiffusionPipeline.from_pretrained"),
+        Example("to=torch_export", "a .pt2 file for torch.export.load"),
+        Example("sampler.num_steps=10", "fewer steps: a smaller graph"),
+        Example("guidance.scale=2", "guided, at this scale for good"),
+        Example("out=model.onnx", "where to write"),
+    ),
+    required=("checkpoint=my_run", "to=onnx"),
+)

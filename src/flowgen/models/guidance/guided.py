@@ -85,7 +85,8 @@ class Guided(nn.Module):
         if self.interval is not None:
             low, high = self.interval
             inside = (t >= low) & (t < high)
-            if not inside.any():
+            # A graph that is traced knows no values.
+            if not torch.compiler.is_exporting() and not inside.any():
                 return self.field(x, t, cond)
         null = self.null(x.shape[0], x.device)
         if set(null) != set(cond):
@@ -94,7 +95,8 @@ class Guided(nn.Module):
             return self.field(x, t, null)
         times = t[:1].expand(2 * t.shape[0]) if is_shared(t) else torch.cat([t, t])
         both = {name: torch.cat([null[name], cond[name]]) for name in cond}
-        v_null, v_cond = self.field(torch.cat([x, x]), times, both).chunk(2)
+        both_v = self.field(torch.cat([x, x]), times, both)
+        v_null, v_cond = both_v[: x.shape[0]], both_v[x.shape[0] :]
         v = self.combine(v_null, v_cond)
         return v if inside is None else torch.where(expand(inside, v), v, v_cond)
 

@@ -1,0 +1,5 @@
+"""Pipelines taken elsewhere: torch.export, ONNX, diffusers."""
+
+from flowgen.pipeline.export.forms import FORMS, export
+
+__all__ = ["FORMS", "export"]
