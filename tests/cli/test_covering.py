@@ -38,12 +38,12 @@ LEFT_OUT = {
     *("sampler=stored", "sampler=expressway"),
     *("coupling=semidiscrete", "coupling=stored", "coupling=made_pairs"),
     *("sampler=map", "sampler=segment", "sampler=renoise", "callbacks=distill"),
-    *("model=mmdit", "model=mmdit_tiny"),
+    *("model=mmdit", "model=mmdit_tiny", "text_encoder=pretrained"),
 }
 """The first two samplers need a trained model, so only sampling and evaluation offer them; these
 couplings need a file fitted to the very data, or pairs of a teacher, see ``test_fit_coupling.py``,
 ``test_fit_pairs.py`` and ``test_make_pairs.py``; the others belong to students, see
-``test_distill.py``, or read captions, see ``test_text.py``.
+``test_distill.py``, or read captions, see ``test_text.py`` and ``test_pretrained.py``.
 """
 
 IMAGES = {"digits", "emoji", "fashion_mnist", "image_folder", "latents", "mnist5k"}

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from flowgen.core import InputError
-from flowgen.data.download import cache_folder, download
+from flowgen.core import InputError, cache_folder
+from flowgen.data.download import download
 
 CONTENT = bytes(range(256)) * 20
 DIGEST = hashlib.sha256(CONTENT).hexdigest()

@@ -3,6 +3,7 @@
 from flowgen.core.checks import check_values, debug_checks
 from flowgen.core.errors import InputError, TrainingFailedError
 from flowgen.core.memory import in_chunks, is_out_of_memory
+from flowgen.core.places import cache_folder
 from flowgen.core.protocols import (
     Coupling,
     DataCoupling,
@@ -41,6 +42,7 @@ __all__ = [
     "Source",
     "TrainingFailedError",
     "VelocityField",
+    "cache_folder",
     "check_values",
     "debug_checks",
     "domain_of",

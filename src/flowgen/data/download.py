@@ -13,11 +13,6 @@ from flowgen.core import InputError
 _CHUNK = 1 << 20
 
 
-def cache_folder() -> Path:
-    """Return where downloads are kept: ``$FLOWGEN_CACHE``, else ``~/.cache/flowgen``."""
-    return Path(os.environ.get("FLOWGEN_CACHE") or Path.home() / ".cache" / "flowgen")
-
-
 def download(url: str, path: Path, *, sha256: str, timeout: float = 30.0) -> Path:
     """Fetch ``url`` to ``path`` and return ``path``; the file appears only when it is verified.
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from flowgen.core import InputError
+from flowgen.core import InputError, cache_folder
 from flowgen.data.arrays import ImageData
-from flowgen.data.download import cache_folder, download
+from flowgen.data.download import download
 from flowgen.data.idx import read_idx
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")

@@ -50,7 +50,8 @@ class TextConditioner:
     """Turns text into token states, and into those of no text.
 
     Args:
-        encoder: Makes token states.
+        encoder: Makes token states; one with a method ``table`` of the same arguments makes those
+            of a data set's captions by it.
         length: Tokens of a text, at least 1.
         dropout: Share of the rows whose text training empties, in ``[0, 1)``.
 
@@ -87,7 +88,8 @@ class TextConditioner:
         """
         if not captions:
             raise InputError("the model reads text and the data have no captions")
-        self._table = self.encoder(captions, self.length)
+        encode = getattr(self.encoder, "table", self.encoder)
+        self._table = encode(captions, self.length)
 
     def take(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the text of a batch of data, ``text (b, l, w)`` and ``text_mask (b, l)``.
@@ -100,7 +102,8 @@ class TextConditioner:
         states, mask = self._table
         number = batch[CAPTION]
         rows = number.to(states.device)
-        return {TEXT: states[rows].to(number.device), TEXT_MASK: mask[rows].to(number.device)}
+        own = states[rows].to(number.device).float()
+        return {TEXT: own, TEXT_MASK: mask[rows].to(number.device)}
 
     def rows(
         self,
