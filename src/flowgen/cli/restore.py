@@ -17,7 +17,7 @@ def restore(cfg: DictConfig) -> Pipeline:
     Raises:
         InputError: If the checkpoint cannot be read, or a setting does not fit it.
     """
-    if cfg.num_samples < 1:
+    if cfg.get("num_samples", 1) < 1:
         raise InputError(f"num_samples must be >= 1, got {cfg.num_samples}")
     loaded = load(
         cfg.checkpoint,

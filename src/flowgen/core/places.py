@@ -5,5 +5,5 @@ from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """Return where files are kept that can be made again: ``$FLOWGEN_CACHE``, else ``~/.cache/flowgen``."""
+    """Return where what can be made again is kept: ``$FLOWGEN_CACHE``, or ``~/.cache/flowgen``."""
     return Path(os.environ.get("FLOWGEN_CACHE") or Path.home() / ".cache" / "flowgen")

@@ -14,7 +14,7 @@ from flowgen.cli.verbs.fits import (
     FIT_PATH,
     FIT_SAMPLER,
 )
-from flowgen.cli.verbs.models import DISTILL, EVALUATE, EXPORT, SAMPLE, TRAIN
+from flowgen.cli.verbs.models import DISTILL, EDIT, EVALUATE, EXPORT, SAMPLE, TRAIN
 from flowgen.cli.verbs.verb import Example, Verb
 
 __all__ = ["PLACEHOLDERS", "VERBS", "Example", "Verb", "verb_named"]
@@ -33,7 +33,7 @@ PLACEHOLDERS = {
 VERBS = {
     verb.name: verb
     for verb in (
-        *(TRAIN, DISTILL, SAMPLE, EVALUATE, EXPORT),
+        *(TRAIN, DISTILL, SAMPLE, EDIT, EVALUATE, EXPORT),
         *(MAKE_PAIRS, CHECK_DATA, TRAIN_AUTOENCODER, ENCODE),
         *(FIT_SAMPLER, FIT_KAPPA, FIT_COUPLING, FIT_PAIRS, FIT_PATH, FIT_EXPRESSWAY),
     )

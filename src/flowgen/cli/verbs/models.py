@@ -112,3 +112,25 @@ EXPORT = Verb(
     ),
     required=("checkpoint=my_run", "to=onnx"),
 )
+
+EDIT = Verb(
+    name="edit",
+    summary="change images by a model",
+    description=(
+        "Change images by a model's flow: noise them part of the way and denoise them under "
+        "another condition, go back to the noise and forth again, or keep a part of the pixels or "
+        "the grey image and make up the rest. Prints how far the results are from the images."
+    ),
+    command="flowgen edit checkpoint=runs/digits/<time> edit=noising label=3",
+    overrides=(
+        Example("checkpoint=my_run", "run folder or checkpoint file"),
+        Example("edit=inversion", "the method"),
+        Example("edit.strength=0.7", "of edit=noising: how much is changed"),
+        Example("edit=inpainting mask=left", "make up the left half"),
+        Example("images=my_images", "image or folder, instead of held-out images"),
+        Example("label=3", "what is wanted"),
+        Example("was.label=5", "what the images are"),
+        Example("out=edited.png", "images above, results below"),
+    ),
+    required=("checkpoint=my_run",),
+)
