@@ -31,7 +31,7 @@ GROUPS = (
 )
 """All groups of a training but ``trainer`` (machines) and those that only sampling has."""
 
-ELSEWHERE = {"diffusion", "distill", "experiment", "grid", "guidance", "trainer"}
+ELSEWHERE = {"diffusion", "distill", "edit", "experiment", "grid", "guidance", "trainer"}
 """Groups that are walked in ``test_every_choice.py`` and ``test_distill.py``, or of other verbs."""
 
 LEFT_OUT = {
