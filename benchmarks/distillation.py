@@ -10,18 +10,22 @@ for the number of updates and the batch; methods that draw pairs of the teacher 
 set, made before. Measured of 1000 samples at 1, 2, 4 and 8 evaluations, unguided, against 2000
 held-out images: Frechet and kernel distance of EfficientNet-Lite0 features, precision and recall;
 beside them the teacher's own Euler steps and its best (50 evaluations); seconds a step (the median
-of metrics.csv) and the peak of resident memory of the training. What is in the file is not measured
-again. About three minutes a method and seed on one core; with --gpu a larger recipe for one GPU.
+of metrics.csv) and the peak of resident memory of the training, mostly the interpreter's. What is
+in the file is not measured again. About three minutes a method and seed on one core; with --gpu a
+larger recipe for one GPU.
 """
 
 import argparse
 import csv
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,11 +86,24 @@ def flowgen(*words: str) -> float:
     log = Path(os.environ.get("TMPDIR", "/tmp")) / f"flowgen-benchmark-{os.getpid()}.log"  # noqa: S108
     with log.open("w") as file:
         process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
-        _, status, usage = os.wait4(process.pid, 0)
-    if status:
+        # Not what the system says at its end: that counts this process, which it was forked from.
+        peak = 0.0
+        while process.poll() is None:
+            peak = max(peak, peak_memory(process.pid))
+            time.sleep(0.5)
+    if process.returncode:
         raise InputError(f"{' '.join(words)}\n{log.read_text()[-2000:]}")
     log.unlink()
-    return usage.ru_maxrss / 1024
+    return peak
+
+
+def peak_memory(pid: int) -> float:
+    """Return the peak of resident memory of a process so far in MiB, 0 where nothing tells."""
+    with suppress(OSError), Path(f"/proc/{pid}/status").open() as status:
+        for line in status:
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    return 0.0
 
 
 def words_for(method: str, runs: Path, recipe: Recipe, seed: int) -> list[str]:
@@ -132,7 +149,10 @@ def distilled(
     """Distil by one method and return its figures."""
     folder = runs / f"{method}_{seed}"
     memory = None
-    if not (folder / "checkpoints" / "last.ckpt").exists():
+    record = folder / "run.json"
+    if folder.exists() and json.loads(record.read_text())["status"] != "finished":
+        shutil.rmtree(folder)
+    if not folder.exists():
         memory = flowgen(
             *("distill", f"teacher={runs / 'teacher'}", f"distill={method}", f"run_dir={folder}"),
             *words_for(method, runs, recipe, seed),
@@ -210,14 +230,16 @@ def draw(content: dict[str, Any], file: Path) -> None:
     axes.plot([r["nfe"] for r in euler], [r[name] for r in euler], "k--", label="teacher, Euler")
     axes.axhline(rows[-1][name], color="0.6", label=f"teacher, {rows[-1]['nfe']} evaluations")
 
-    def first(runs: dict[str, Any]) -> float:
-        return min(runs[next(iter(runs))]["rows"], key=lambda row: row["nfe"])[name]
+    def first(item: tuple[str, Any]) -> tuple[int, float]:
+        row = min(next(iter(item[1].values()))["rows"], key=lambda row: row["nfe"])
+        return row["nfe"], row[name]
 
-    for method, runs in sorted(content["methods"].items(), key=lambda item: first(item[1]))[:8]:
+    for method, runs in sorted(content["methods"].items(), key=first)[:8]:
         run = runs[next(iter(runs))]["rows"]
         axes.plot([r["nfe"] for r in run], [r[name] for r in run], "o-", ms=3, label=method)
     axes.set(xscale="log", xlabel="evaluations", ylabel="Frechet distance, EfficientNet-Lite0")
     axes.set_xticks(COUNTS, [str(n) for n in COUNTS])
+    axes.minorticks_off()
     axes.legend(fontsize=7)
     figure.savefig(file, dpi=140)
 
