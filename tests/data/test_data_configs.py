@@ -8,8 +8,34 @@ from PIL import Image
 
 from flowgen.core import InputError, Source
 from flowgen.data import DataSet, loader
+from image_places import make_latents, make_shards
 
 CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+def pictures(folder):
+    for i in range(4):
+        Image.new("RGB", (9, 9), (i, 0, 0)).save(folder / f"{i}.png")
+    return str(folder)
+
+
+def latents(folder):
+    make_latents(folder)
+    return str(folder / "latents")
+
+
+def shards(folder):
+    make_shards(folder)
+    return str(folder / "shards.tar")
+
+
+def hub(folder):
+    make_shards(folder)
+    return str(folder / "hub")
+
+
+PLACES = {"root": pictures, "folder": latents, "shards": shards, "path": hub}
+"""What a missing setting is filled with."""
 
 
 def node(path):
@@ -20,12 +46,13 @@ def node(path):
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("data/*.yaml")), ids=lambda p: p.stem)
 def test_every_data_config_gives_batches(path, tmp_path):
     config = node(path)
-    if OmegaConf.is_missing(config, "root"):
-        with pytest.raises(MissingMandatoryValue):
-            _ = config.root
-        for i in range(4):
-            Image.new("RGB", (9, 9), (i, 0, 0)).save(tmp_path / f"{i}.png")
-        config.root = str(tmp_path)
+    for key, make in PLACES.items():
+        if OmegaConf.is_missing(config, key):
+            with pytest.raises(MissingMandatoryValue):
+                _ = config[key]
+            config[key] = make(tmp_path)
+    if path.stem == "latents":
+        config.images = {"_target_": "flowgen.data.Digits"}
     try:
         data = instantiate(config)
     except InputError as error:
@@ -39,6 +66,10 @@ def test_every_data_config_gives_batches(path, tmp_path):
     z = data.codec.encode(batch["x_1"])
     assert z.dtype == torch.float32
     again = instantiate(dict(data.codec.to_config()))
+    if isinstance(again, torch.nn.Module):
+        assert again.to_config() == data.codec.to_config()
+        assert z.shape[1:] == data.codec.encoded_shape(data.shape)
+        return
     assert again == data.codec
     torch.testing.assert_close(again.decode(z), batch["x_1"])
 

@@ -7,7 +7,9 @@ from flowgen.data.digits import Digits
 from flowgen.data.emoji import EmojiData
 from flowgen.data.encoding import write_latents
 from flowgen.data.fashion_mnist import FashionMNIST
+from flowgen.data.hugging_face import HuggingFace
 from flowgen.data.image_folder import ImageFolder
+from flowgen.data.labelled_images import LabelledImages
 from flowgen.data.latent_codec import LatentCodec
 from flowgen.data.latents import Header, LatentData
 from flowgen.data.loading import Batches, EpochSampler, loader, stream
@@ -18,6 +20,7 @@ from flowgen.data.protocol import Batch, Codec, DataSet, Split, learnt_from
 from flowgen.data.sources import Gaussian
 from flowgen.data.splits import stratified_split
 from flowgen.data.toy import Checkerboard, Moons, Pinwheel, SCurve, SwissRoll
+from flowgen.data.webdataset import WebDataset
 from flowgen.data.whole import whole
 
 __all__ = [
@@ -34,9 +37,11 @@ __all__ = [
     "FashionMNIST",
     "Gaussian",
     "Header",
+    "HuggingFace",
     "Identity",
     "ImageData",
     "ImageFolder",
+    "LabelledImages",
     "LatentCodec",
     "LatentData",
     "MNIST5k",
@@ -49,6 +54,7 @@ __all__ = [
     "Split",
     "Standardize",
     "SwissRoll",
+    "WebDataset",
     "learnt_from",
     "built",
     "decoded",

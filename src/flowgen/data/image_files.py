@@ -4,6 +4,7 @@ Order matters: turn by the EXIF tag, composite transparency on white, bring to 8
 centre to the wanted aspect and resize once, with a filter that widens when it shrinks (antialias).
 """
 
+import io
 import os
 import struct
 import zlib
@@ -46,27 +47,25 @@ def _walk(root: Path) -> Iterator[Path]:
         yield from (Path(folder, name) for name in files if not name.startswith("."))
 
 
-def read_image(path: Path, *, size: tuple[int, int], channels: int) -> Tensor:
+def read_image(path: Path | io.BytesIO, *, size: tuple[int, int], channels: int) -> Tensor:
     """Return the image as uint8 ``(channels, h, w)``: shortest side resized, centre cropped.
 
     Args:
-        path: A file of any size and mode; of an animation the first frame is taken.
+        path: A file of any size and mode, or its bytes as a stream; of an animation the first
+            frame is taken.
         size: Height and width in pixels.
         channels: 3 for colour, 1 for grey.
 
     Raises:
         ValueError: With the reason, if the file is not a readable image.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image
 
-    height, width = size
     try:
         with Image.open(path) as image:
             # A JPEG may be decoded at 1/2, 1/4 or 1/8: many times faster for photographs.
             image.draft(None, (2 * max(size), 2 * max(size)))
-            opaque = _to_8_bits(ImageOps.exif_transpose(image), "L" if channels == 1 else "RGB")
-            fitted = ImageOps.fit(opaque, (width, height), Image.Resampling.BICUBIC)
-            data = bytearray(fitted.tobytes())
+            return pixels_of(image, size=size, channels=channels)
     except (
         OSError,
         ValueError,
@@ -79,7 +78,20 @@ def read_image(path: Path, *, size: tuple[int, int], channels: int) -> Tensor:
         Image.DecompressionBombError,
     ) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error
-    pixels = torch.frombuffer(data, dtype=torch.uint8)
+
+
+def pixels_of(image: "Image.Image", *, size: tuple[int, int], channels: int) -> Tensor:
+    """Return an opened image as :func:`read_image` does.
+
+    Raises:
+        ValueError: If its pixels have no known range; whatever Pillow raises for a broken one.
+    """
+    from PIL import Image, ImageOps
+
+    height, width = size
+    opaque = _to_8_bits(ImageOps.exif_transpose(image), "L" if channels == 1 else "RGB")
+    fitted = ImageOps.fit(opaque, (width, height), Image.Resampling.BICUBIC)
+    pixels = torch.frombuffer(bytearray(fitted.tobytes()), dtype=torch.uint8)
     return pixels.reshape(height, width, channels).permute(2, 0, 1).contiguous()
 
 

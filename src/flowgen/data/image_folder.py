@@ -15,17 +15,17 @@ import torch
 from torch import Tensor
 
 from flowgen.core import InputError
-from flowgen.data.arrays import ImageData
 from flowgen.data.captions import read_captions
 from flowgen.data.image_files import find_images, read_image
-from flowgen.data.splits import check_holdout, stratified_split
+from flowgen.data.labelled_images import LabelledImages, check_form
+from flowgen.data.splits import check_holdout
 
 _NAMED = 10  # how many files an error names
 _SHOW_PROGRESS = 2000  # files from which a progress bar is worth it
 logger = logging.getLogger(__name__)
 
 
-class ImageFolder(ImageData):
+class ImageFolder(LabelledImages):
     """The images of a folder, resized to one shape.
 
     Args:
@@ -56,46 +56,22 @@ class ImageFolder(ImageData):
         seed: int = 0,
         skip_unreadable: bool = False,
     ) -> None:
-        height, width = _check_size(size)
-        if channels not in (1, 3):
-            raise InputError(f"channels must be 1 (grey) or 3 (colour), got {channels}")
+        height, width = check_form(size, channels)
         check_holdout(holdout, seed)
         folder = Path(root).expanduser()
         files, classes = _list_images(folder)
         x, kept = _decode(files, (height, width), channels, skip_unreadable)
         if len(kept) < 2:
             raise InputError(f"{folder} has {len(kept)} readable image: at least 2 are needed")
-        classes = [classes[i] for i in kept] if classes else []
-        names = sorted(set(classes)) if classes else None
-        index = {name: i for i, name in enumerate(names or ())}
-        labels = torch.tensor([index[name] for name in classes]) if classes else None
-        groups = torch.zeros(len(x), dtype=torch.int64) if labels is None else labels
-        train, test = stratified_split(groups, holdout, seed=seed)
-        own = read_captions(folder, [files[i] for i in kept])
-        self.captions = None if own is None else tuple(dict.fromkeys(own))
-        number = None
-        if own is not None and self.captions is not None:
-            place = {caption: i for i, caption in enumerate(self.captions)}
-            number = torch.tensor([place[caption] for caption in own])
         super().__init__(
             folder.resolve().name,
-            x[train],
-            x[test],
-            train_labels=None if labels is None else labels[train],
-            test_labels=None if labels is None else labels[test],
-            label_names=names,
-            train_others=None if number is None else {"caption": number[train]},
-            test_others=None if number is None else {"caption": number[test]},
+            x,
+            [classes[i] for i in kept] if classes else None,
+            read_captions(folder, [files[i] for i in kept]),
+            holdout=holdout,
             flip=flip,
             seed=seed,
         )
-
-
-def _check_size(size: int | Sequence[int]) -> tuple[int, int]:
-    sides = (size, size) if isinstance(size, int) else tuple(size)
-    if len(sides) != 2 or any(side < 1 for side in sides):
-        raise InputError(f"size must be a side or (h, w), each >= 1 pixel, got {size}")
-    return sides[0], sides[1]
 
 
 def _list_images(folder: Path) -> tuple[list[Path], list[str]]:
