@@ -141,6 +141,10 @@ def test_damage_is_told_in_one_line(folder, autoencoder, tmp_path):
         with pytest.raises(InputError, match=part):
             LatentData(folder, Digits())
     header.write_text(whole)
+    (folder / "autoencoder").rename(folder / "away")
+    with pytest.raises(InputError, match="has lost its autoencoder"):
+        LatentData(folder, Digits())
+    (folder / "away").rename(folder / "autoencoder")
     (folder / "train.safetensors").write_bytes(b"none")
     with pytest.raises(InputError, match="missing or damaged"):
         LatentData(folder, Digits())

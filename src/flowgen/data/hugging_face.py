@@ -26,6 +26,7 @@ class HuggingFace(LabelledImages):
         image: Column of the images; None takes the only one of images.
         label: Column of the classes; None takes the only one of classes, or none.
         caption: Column of the captions; None for none.
+        download: Fetch what is not on this machine; False takes what is there, or refuses.
         size: Side in pixels, or ``(h, w)``; the shortest side is resized, the centre cropped.
         channels: 3 for colour, 1 for grey.
         holdout: Fraction of each class that is held out, in (0, 1).
@@ -45,6 +46,7 @@ class HuggingFace(LabelledImages):
         image: str | None = None,
         label: str | None = None,
         caption: str | None = None,
+        download: bool = False,
         size: int | Sequence[int] = 32,
         channels: int = 3,
         holdout: float = 0.1,
@@ -53,7 +55,7 @@ class HuggingFace(LabelledImages):
     ) -> None:
         form = check_form(size, channels)
         check_holdout(holdout, seed)
-        table = _table(path, name, split)
+        table = _table(path, name, split, download=download)
         image = _column(table, image, "Image", "image")
         if image is None:
             raise InputError(f"{path} has no column of images; it has {', '.join(table.features)}")
@@ -89,7 +91,7 @@ class HuggingFace(LabelledImages):
         )
 
 
-def _table(path: str, name: str | None, split: str) -> Any:
+def _table(path: str, name: str | None, split: str, *, download: bool) -> Any:
     try:
         import datasets
     except ImportError as error:
@@ -104,7 +106,8 @@ def _table(path: str, name: str | None, split: str) -> Any:
                 found = found[split]
         else:
             where = str(folder) if folder.exists() else path
-            found = datasets.load_dataset(where, name, split=split)
+            config = datasets.DownloadConfig(local_files_only=not download)
+            found = datasets.load_dataset(where, name, split=split, download_config=config)
     except KeyError as error:
         raise InputError(f"{path} has no split {error}") from error
     except Exception as error:  # the library raises many kinds, for a network that is not there too

@@ -152,6 +152,9 @@ class LatentData:
                 f"the latents of {folder} are of other images than data.images: {digest}; encode "
                 "them again by flowgen encode"
             )
+        # A name that is no folder would be looked for on the hub.
+        if not (place / AUTOENCODER / "config.json").is_file():
+            raise InputError(f"{place} has lost its autoencoder: run flowgen encode again")
         network, settings = read_autoencoder(place / AUTOENCODER)
         own = digest_of(settings, network)
         if own != header.digest:
