@@ -41,7 +41,7 @@ CASES = {
     "label of no model": (["sample", "checkpoint=points.safetensors", "label=1"], "unconditional"),
     "guidance of no model": (
         ["sample", "checkpoint=points.safetensors", "guidance.scale=2"],
-        "guidance.scale=2 needs a label-conditional model",
+        "guidance.scale=2 needs a label-conditional or text-conditional model",
     ),
     "negative guidance": ([*SAMPLE, "guidance.scale=-1"], "scale"),
     "unknown output": ([*SAMPLE, "out=a.jpg"], "give a .png, .npz or .pt file"),

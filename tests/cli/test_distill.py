@@ -140,7 +140,7 @@ REFUSED = {
     ("model.width=8",): "model.width cannot be set",
     ("data=digits",): "data and teacher differ in",
     ("sampler=heun",): "knows no velocity for Heun",
-    ("guidance.scale=2",): "needs a label-conditional model",
+    ("guidance.scale=2",): "needs a label-conditional or text-conditional model",
     ("callbacks.beside_teacher.num_steps=[0]",): "num_steps must be >= 1",
 }
 
