@@ -25,6 +25,8 @@ PLACEHOLDERS = {
     "coupling.folder": "folder of flowgen make-pairs",
     "data.root": "folder of images",
     "data.folder": "folder of flowgen encode",
+    "data.path": "name on the hub, or folder",
+    "data.shards": "tar file or pattern",
     "autoencoder": "folder or name on the hub",
     "path.schedule.file": "file of flowgen fit-path",
 }
