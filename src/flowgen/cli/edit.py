@@ -42,7 +42,7 @@ def run(cfg: DictConfig) -> Path:
     pipeline = restore(cfg)
     edit = make(cfg.edit, "edit")
     out = Path(cfg.out).expanduser() if cfg.out else home(cfg.checkpoint) / "edited.png"
-    write = writer(out, columns=cfg.num_images)
+    writer(out)  # a name that cannot be written is told before anything is computed
     x, was = _images(cfg, pipeline)
     found = edited(
         pipeline,

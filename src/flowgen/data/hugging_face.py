@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from flowgen.core import InputError
 from flowgen.data.image_files import pixels_of
-from flowgen.data.labelled_images import LabelledImages, check_form
+from flowgen.data.labelled_images import LabelledImages, check_form, stacked
 from flowgen.data.splits import check_holdout
 
 
@@ -69,8 +67,6 @@ class HuggingFace(LabelledImages):
                 images.append(pixels_of(own, size=form, channels=channels))
             except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
                 raise InputError(f"{path}: image {row} cannot be read: {error}") from error
-        if len(images) < 2:
-            raise InputError(f"{path} has {len(images)} images: at least 2 are needed")
         names, classes = None, None
         if label is not None:
             names = getattr(table.features[label], "names", None)
@@ -81,7 +77,7 @@ class HuggingFace(LabelledImages):
             captions = [" ".join(str(text or "").split()) for text in table[caption]]
         super().__init__(
             Path(path).name,
-            torch.stack(images),
+            stacked(images, path),
             classes,
             captions,
             label_names=names,

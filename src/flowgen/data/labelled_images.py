@@ -69,6 +69,21 @@ class LabelledImages(ImageData):
         )
 
 
+def stacked(images: Sequence[Tensor], where: str) -> Tensor:
+    """Return images ``(c, h, w)`` of one shape as one tensor ``(n, c, h, w)``.
+
+    Args:
+        images: Two at least.
+        where: They are from, for the message.
+
+    Raises:
+        InputError: If there are less.
+    """
+    if len(images) < 2:
+        raise InputError(f"{where} has {len(images)} images: at least 2 are needed")
+    return torch.stack(list(images))
+
+
 def check_form(size: int | Sequence[int], channels: int) -> tuple[int, int]:
     """Return height and width that images are brought to.
 

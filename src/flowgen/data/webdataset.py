@@ -11,11 +11,9 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-import torch
-
 from flowgen.core import InputError
 from flowgen.data.image_files import SUFFIXES, read_image
-from flowgen.data.labelled_images import LabelledImages, check_form
+from flowgen.data.labelled_images import LabelledImages, check_form, stacked
 from flowgen.data.splits import check_holdout
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
@@ -59,8 +57,7 @@ class WebDataset(LabelledImages):
                 raise InputError(f"{where}.{suffix} cannot be read: {error}") from error
             classes.append(_text(parts.get("cls")))
             captions.append(_text(parts.get("txt")))
-        if len(images) < 2:
-            raise InputError(f"{shards} has {len(images)} images: at least 2 are needed")
+        x = stacked(images, str(shards))
         labelled = [own is not None for own in classes]
         if any(labelled) and not all(labelled):
             raise InputError(
@@ -72,7 +69,7 @@ class WebDataset(LabelledImages):
         told = any(each is not None for each in captions)
         super().__init__(
             "webdataset",
-            torch.stack(images),
+            x,
             own or None,
             [each or "" for each in captions] if told else None,
             label_names=names,

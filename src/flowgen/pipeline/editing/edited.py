@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from flowgen.core import Condition, InputError, in_chunks
-from flowgen.integrators import Sampler
 from flowgen.models import Conditioners
 from flowgen.pipeline.editing.scene import Edit, Scene, on_linear_path
 from flowgen.pipeline.pipeline import Pipeline, eval_mode
@@ -66,7 +65,7 @@ def edited(
             scene = Scene(
                 plain,
                 guided,
-                Sampler(sampler.stepper, sampler.grid, sampler.num_steps),
+                sampler,
                 _part(before, rows),
                 _part(after, rows),
                 pipeline.noise(seed, range(rows.start, rows.stop)).to(z),

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from flowgen.core import InputError
 from flowgen.pipeline.checkpoint import load, save
-from flowgen.pipeline.export import diffusers_pipeline
 from flowgen.pipeline.export.tracing import as_text, described, inputs, traced
 from flowgen.pipeline.pipeline import Pipeline
 
@@ -88,7 +87,7 @@ def to_diffusers(pipeline: Pipeline, path: Path) -> Sampling:
 
     path.mkdir(parents=True)
     to_torch_export(pipeline, path / "sampler.pt2")
-    shutil.copyfile(str(diffusers_pipeline.__file__), path / "pipeline.py")
+    shutil.copyfile(Path(__file__).with_name("diffusers_pipeline.py"), path / "pipeline.py")
     index = {
         "_class_name": ["pipeline", "FlowgenPipeline"],
         "_diffusers_version": diffusers.__version__,
