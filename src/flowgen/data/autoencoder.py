@@ -64,6 +64,21 @@ def digest_of(settings: Mapping[str, Any], network: nn.Module) -> str:
     return found.hexdigest()[:16]
 
 
+def own_scaling(settings: Mapping[str, Any]) -> tuple[float, float]:
+    """Return the mean and deviation that an autoencoder was published with, of all its latents.
+
+    Args:
+        settings: Of the autoencoder: ``(z - shift_factor) * scaling_factor`` is about unit scale.
+
+    Raises:
+        InputError: If they name no scale.
+    """
+    scale = settings.get("scaling_factor")
+    if not scale:
+        raise InputError(f"this {settings.get('_class_name')} has no scaling_factor of its own")
+    return float(settings.get("shift_factor") or 0.0), 1.0 / float(scale)
+
+
 def read_autoencoder(place: str | Path) -> tuple[Any, dict[str, Any]]:
     """Return an autoencoder of diffusers and its settings.
 

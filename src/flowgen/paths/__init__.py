@@ -13,6 +13,7 @@ from flowgen.paths.conventions import (
     w_from_guidance_scale,
 )
 from flowgen.paths.convert import convert, score_from_velocity, velocity_domain
+from flowgen.paths.discrete_diffusion import DiscreteDiffusion
 from flowgen.paths.edm import EDM
 from flowgen.paths.error_curve import ErrorCurve
 from flowgen.paths.error_of_data import DataError, error_of_data
@@ -54,6 +55,7 @@ __all__ = [
     "Data",
     "DataError",
     "DiffusersFlow",
+    "DiscreteDiffusion",
     "EDMPrediction",
     "ForeignModel",
     "ErrorCurve",

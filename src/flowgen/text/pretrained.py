@@ -1,30 +1,20 @@
-"""Token states of any encoder of the transformers library.
+"""Token states of any encoder of the transformers library."""
 
-Captions of a data set are encoded once and kept on disk: the file is named by a digest of encoder,
-captions and length, so that nothing stale is read.
-"""
-
-import hashlib
-import logging
-import os
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from flowgen.core import InputError, cache_folder
+from flowgen.core import InputError
+from flowgen.text.cached import CachedTexts
 
 _AT_ONCE = 64
-_SHOW_PROGRESS = 2000  # texts from which a progress bar is worth it
 
 
-class PretrainedText:
+class PretrainedText(CachedTexts):
     """Encodes text by a pretrained transformer; of an encoder-decoder, by its encoder.
 
     Args:
@@ -40,6 +30,7 @@ class PretrainedText:
     """
 
     def __init__(self, path: str, cache: str | None = None) -> None:
+        super().__init__(cache)
         try:
             from transformers import AutoConfig
         except ImportError as error:
@@ -47,7 +38,6 @@ class PretrainedText:
                 "text encoders with weights need transformers: pip install 'flowgen[text]'"
             ) from error
         self.path = str(Path(path).expanduser()) if Path(path).expanduser().exists() else str(path)
-        self.cache = None if cache is None else Path(cache).expanduser()
         try:
             config: Any = AutoConfig.from_pretrained(self.path)
         except (OSError, ValueError, KeyError) as error:
@@ -83,34 +73,9 @@ class PretrainedText:
             masks.append(mask)
         return torch.cat(states), torch.cat(masks)
 
-    def table(
-        self, texts: Sequence[str], length: int
-    ) -> tuple[Float[Tensor, "n l w"], Bool[Tensor, "n l"]]:
-        """Return what calling it does, in half precision, encoded once and kept on disk."""
-        file = self._folder() / f"{self._digest(texts, length)}.safetensors"
-        with suppress(OSError, SafetensorError, KeyError):
-            found = load_file(file)
-            return found["states"], found["mask"]
-        from tqdm import tqdm
-
-        parts = []
-        hide = len(texts) <= _SHOW_PROGRESS
-        for start in tqdm(
-            range(0, len(texts), _AT_ONCE), desc="encoding captions", disable=hide, leave=False
-        ):
-            states, mask = self(texts[start : start + _AT_ONCE], length)
-            parts.append((states.half(), mask))
-        states, mask = (torch.cat(each) for each in zip(*parts, strict=True))
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            temporary = file.with_name(f".{file.name}.{os.getpid()}")
-            save_file({"states": states, "mask": mask}, temporary)
-            temporary.replace(file)
-        except OSError as error:
-            logging.getLogger(__name__).warning(
-                "encoded captions cannot be kept in %s: %s", file.parent, error.strerror or error
-            )
-        return states, mask
+    def weights(self) -> list[tuple[str, Tensor]]:
+        """Return the weights of the encoder by name."""
+        return sorted(self._model()[1].state_dict().items())
 
     def _model(self) -> tuple[Any, Any]:
         if self._loaded is None:
@@ -132,19 +97,3 @@ class PretrainedText:
             model = model.get_encoder() if self._decodes else model
             self._loaded = tokenizer, model.float().eval().requires_grad_(False)
         return self._loaded
-
-    def _folder(self) -> Path:
-        if self.cache is not None:
-            return self.cache
-        return cache_folder() / "text"
-
-    def _digest(self, texts: Sequence[str], length: int) -> str:
-        _, model = self._model()
-        found = hashlib.sha256(f"{length} {len(texts)}".encode())
-        for text in texts:
-            found.update(b"\0" + text.encode())
-        for name, value in sorted(model.state_dict().items()):
-            # A few numbers of each weight tell models apart.
-            few = value.flatten()[:: max(1, value.numel() // 16)].float()
-            found.update(name.encode() + few.contiguous().numpy().tobytes())
-        return found.hexdigest()[:32]

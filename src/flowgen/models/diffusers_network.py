@@ -1,0 +1,177 @@
+"""A transformer or U-Net of diffusers, pretrained or not, behind our interface.
+
+The text reaches it as :data:`TEXT`: the rows of an encoder, before which the one vector that some
+families read beside the tokens stands in as many rows as it fills. That way it is cached, dropped
+and sampled as any other text is.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from flowgen.core import Condition, InputError
+from flowgen.models.checks import check_inputs, check_positive, sample_shape
+from flowgen.models.conditioning import INTERVAL, TEXT, TEXT_MASK
+from flowgen.models.diffusers_families import FAMILIES, Family, Given
+from flowgen.models.time_embedding import TimeEmbedding
+
+
+class DiffusersNetwork(nn.Module):
+    """A network of diffusers that reads text.
+
+    Args:
+        shape: Channels, height and width of one sample.
+        settings: Its config as diffusers writes it, with ``_class_name``, one of
+            :data:`flowgen.models.diffusers_families.FAMILIES`.
+        text_width: Features of a row of text; must be those the network reads.
+        num_train_timesteps: Steps of noise that a diffusion model was trained on.
+        guidance: Scale that a guidance-distilled network is told, or None.
+        interval: Whether it is told the length of a jump, as the network of a flow map is.
+
+    Attributes:
+        network: The module of diffusers; its ``state_dict`` is what diffusers saves.
+
+    Raises:
+        InputError: If the kind is unknown, or settings and shape do not fit.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        settings: Mapping[str, Any],
+        *,
+        text_width: int | None = None,
+        num_train_timesteps: int = 1000,
+        guidance: float | None = None,
+        interval: bool = False,
+    ) -> None:
+        super().__init__()
+        # A heavy import, for those who use it.
+        import diffusers
+
+        self.shape = sample_shape(shape, num_axes=3)
+        check_positive(num_train_timesteps=num_train_timesteps)
+        kind, family = family_of(settings)
+        own = {key: value for key, value in settings.items() if not key.startswith("_")}
+        try:
+            self.network: Any = getattr(diffusers, kind)(**own)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"the {kind} cannot be built: {error}") from error
+        config = self.network.config
+        channels = config["in_channels"] // (4 if kind.startswith("Flux") else 1)
+        if self.shape[0] != channels:
+            raise InputError(f"this {kind} has {channels} channels, the data {self.shape[0]}")
+        width = family.text_width(config)
+        if text_width != width:
+            raise InputError(
+                f"this {kind} reads text of {width} features, got {text_width or 'no text'}: "
+                "use its own text_encoder=diffusers and data with captions"
+            )
+        self.num_train_timesteps = int(num_train_timesteps)
+        self.guidance = guidance
+        self.pooled_width = family.pooled_width(config)
+        self._call = family.call
+        self._interval: Tensor | None = None
+        if interval:
+            embedder = self.network.get_submodule(family.embedder)
+            self.condition = IntervalOnly(_width_of(embedder))
+            embedder.register_forward_hook(self._with_interval)
+
+    def forward(self, x: Tensor, t: Tensor, cond: Condition | None = None) -> Tensor:
+        """Return the network's own prediction, shape ``(b, c, h, w)``.
+
+        Args:
+            x: States, shape ``(b, c, h, w)``.
+            t: Times in ``[0, 1]``, shape ``(b,)``.
+            cond: Must hold text, and for a flow map the interval.
+
+        Raises:
+            InputError: If shapes, types or conditions are not those the network was built for.
+        """
+        check_inputs(x, t, self.shape)
+        if cond is None or TEXT not in cond:
+            raise InputError("this network reads text: give cond with text and text_mask")
+        dtype = next(self.network.parameters()).dtype
+        text, mask = cond[TEXT].to(dtype), cond[TEXT_MASK]
+        pooled = None
+        if self.pooled_width:
+            rows = pooled_rows(self.pooled_width, text.shape[-1])
+            pooled = text[:, :rows].flatten(1)[:, : self.pooled_width]
+            text, mask = text[:, rows:], mask[:, rows:]
+        if "condition" in self._modules:
+            self._interval = cond[INTERVAL].to(dtype)
+        given = Given(
+            *(x.to(dtype), t.to(dtype), text, mask, pooled),
+            num_steps=self.num_train_timesteps,
+            guidance=self.guidance,
+        )
+        try:
+            return self._call(self.network, given)
+        finally:
+            self._interval = None
+
+    def _with_interval(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        """Add the embedded length of the jump to that of the time."""
+        del module, inputs
+        assert self._interval is not None
+        added = self.condition(self._interval).to(output.dtype)
+        return output + added.expand_as(output)
+
+
+class IntervalOnly(nn.Module):
+    """The embedding of the length of a jump; zero at the start.
+
+    Args:
+        width: Of the embedding.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        # Named as in the other networks, so that students find what is new to them.
+        embedding = TimeEmbedding(width)
+        nn.init.zeros_(embedding.out.weight)
+        nn.init.zeros_(embedding.out.bias)
+        self.embeddings = nn.ModuleDict({INTERVAL: embedding})
+
+    def forward(self, interval: Float[Tensor, " b"]) -> Float[Tensor, "b w"]:
+        """Return the embedding of the lengths."""
+        return self.embeddings[INTERVAL](interval)
+
+
+def family_of(settings: Mapping[str, Any]) -> tuple[str, Family]:
+    """Return the name and the family of a network with these settings.
+
+    Raises:
+        InputError: If it is unknown, or this one of its kind cannot be used.
+    """
+    kind = str(settings.get("_class_name"))
+    family = FAMILIES.get(kind)
+    if family is None:
+        raise InputError(f"a network of diffusers must be one of {', '.join(FAMILIES)}, got {kind}")
+    if why := family.refused(settings):
+        raise InputError(f"this {kind} cannot be used: {why}")
+    return kind, family
+
+
+def pooled_rows(pooled_width: int, text_width: int) -> int:
+    """Return how many rows of ``text_width`` hold a vector of ``pooled_width``."""
+    return -(-pooled_width // text_width)
+
+
+def with_pooled(
+    states: Float[Tensor, "n l w"], mask: Tensor, pooled: Float[Tensor, "n p"]
+) -> tuple[Float[Tensor, "n k w"], Tensor]:
+    """Return tokens and their mask with the rows of one vector before them."""
+    n, _, width = states.shape
+    rows = pooled_rows(pooled.shape[1], width)
+    filled = torch.zeros(n, rows * width, dtype=states.dtype, device=states.device)
+    filled[:, : pooled.shape[1]] = pooled
+    added = torch.ones(n, rows, dtype=torch.bool, device=mask.device)
+    return torch.cat([filled.view(n, rows, width), states], 1), torch.cat([added, mask], 1)
+
+
+def _width_of(embedder: nn.Module) -> int:
+    return [part for part in embedder.modules() if isinstance(part, nn.Linear)][-1].out_features
