@@ -22,10 +22,12 @@ def run(cfg: DictConfig) -> Path:
 
     from flowgen.cli.assemble import data_set
     from flowgen.core import InputError
-    from flowgen.data import write_latents
+    from flowgen.data import SCALINGS, write_latents
     from flowgen.pipeline import atomic
     from flowgen.pipeline.checkpoint import pick_device
 
+    if cfg.scaling not in SCALINGS:
+        raise InputError(f"scaling must be one of {', '.join(SCALINGS)}, got {cfg.scaling}")
     if cfg.batch_size < 1:
         raise InputError(f"batch_size must be >= 1, got {cfg.batch_size}")
     data = data_set(cfg.data)
@@ -54,6 +56,7 @@ def run(cfg: DictConfig) -> Path:
             atomic=atomic,
             device=device,
             batch_size=cfg.batch_size,
+            scaling=cfg.scaling,
             told=told,
         )
     finally:

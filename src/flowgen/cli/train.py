@@ -62,6 +62,7 @@ def run(cfg: DictConfig) -> Path:
     from flowgen.cli.dry_run import dry_run
     from flowgen.cli.few_steps import write_table
     from flowgen.cli.fit_coupling import training_set
+    from flowgen.cli.pretrained import check_latents, fill_pretrained, start_pretrained
     from flowgen.cli.resume import Start, automatic, config_of_run, resumed
     from flowgen.cli.session import session
     from flowgen.core import DataCoupling, InputError
@@ -87,6 +88,7 @@ def run(cfg: DictConfig) -> Path:
         torch.set_num_threads(cfg.threads)
     seed_everything(cfg.seed, workers=True, verbose=False)
 
+    pretrained = fill_pretrained(cfg, given)
     fill_images(cfg)
     data = data_set(cfg.data, LOADER_KEYS)
     with open_dict(cfg):
@@ -94,6 +96,8 @@ def run(cfg: DictConfig) -> Path:
     fill_facts(cfg, data)
     if cfg.teacher is not None:
         student.check_data(cfg)
+    if pretrained is not None:
+        check_latents(cfg, pretrained)
     start = Start()
     if wanted == AUTO:
         fill_precision(cfg)
@@ -123,6 +127,8 @@ def run(cfg: DictConfig) -> Path:
     rows = learnt_from(data).__getitems__(_rows_to_pair(cfg, data, trainer))
     if cfg.checkpoint is not None and wanted is None:
         fill_weights(flow, cfg.checkpoint)
+    elif pretrained is not None and start.folder is None:
+        start_pretrained(flow, pretrained)
     elif cfg.teacher is not None and start.folder is None:
         student.fill_weights(flow, cfg)
         student.check_start(flow, cfg, rows)

@@ -5,7 +5,7 @@ from flowgen.data.autoencoder import built, decoded, encoded, read_autoencoder
 from flowgen.data.codecs import Identity, Pixels, Standardize
 from flowgen.data.digits import Digits
 from flowgen.data.emoji import EmojiData
-from flowgen.data.encoding import write_latents
+from flowgen.data.encoding import SCALINGS, write_latents
 from flowgen.data.fashion_mnist import FashionMNIST
 from flowgen.data.hugging_face import HuggingFace
 from flowgen.data.image_folder import ImageFolder
@@ -24,6 +24,7 @@ from flowgen.data.webdataset import WebDataset
 from flowgen.data.whole import whole
 
 __all__ = [
+    "SCALINGS",
     "ArraySplit",
     "Batch",
     "Batches",

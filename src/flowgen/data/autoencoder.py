@@ -76,7 +76,10 @@ def own_scaling(settings: Mapping[str, Any]) -> tuple[float, float]:
     scale = settings.get("scaling_factor")
     if not scale:
         raise InputError(f"this {settings.get('_class_name')} has no scaling_factor of its own")
-    return float(settings.get("shift_factor") or 0.0), 1.0 / float(scale)
+    # As float32 holds them, so that codecs made in different places compare equal.
+    pair = torch.tensor([float(settings.get("shift_factor") or 0.0), 1.0 / float(scale)])
+    mean, std = pair.tolist()
+    return mean, std
 
 
 def read_autoencoder(place: str | Path) -> tuple[Any, dict[str, Any]]:

@@ -12,10 +12,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from flowgen.core import InputError
-from flowgen.data.autoencoder import digest_of, encoded, read_autoencoder
+from flowgen.data.autoencoder import digest_of, encoded, own_scaling, read_autoencoder
 from flowgen.data.latents import AUTOENCODER, HEADER, MEAN, STD, TRAIN, Header, image_digest
 from flowgen.data.protocol import DataSet
 from flowgen.data.whole import whole
+
+SCALINGS = ("data", "autoencoder")
+"""Mean and deviation of latents: of each channel of the data, or as the autoencoder was published
+with them, which is what pretrained models of its latents expect."""
 
 Atomic = Callable[[Path], AbstractContextManager[Path]]
 """Gives a temporary file to write, which becomes the file at the end."""
@@ -30,6 +34,7 @@ def write_latents(
     atomic: Atomic,
     device: torch.device | str = "cpu",
     batch_size: int = 64,
+    scaling: str = "data",
     told: Callable[[int], object] = lambda count: None,
 ) -> Header:
     """Encode the training images of a data set into ``folder``; the header is written last.
@@ -42,6 +47,7 @@ def write_latents(
         atomic: How a file is written whole.
         device: Where to encode.
         batch_size: Images at once.
+        scaling: One of :data:`SCALINGS`.
         told: Is called with the number of images of each batch.
 
     Raises:
@@ -49,6 +55,7 @@ def write_latents(
     """
     network, settings = read_autoencoder(autoencoder)
     network = network.to(device)
+    published = own_scaling(settings) if scaling == "autoencoder" else None
     means: list[Tensor] = []
     stds: list[Tensor] = []
     others: dict[str, list[Tensor]] = {}
@@ -62,9 +69,9 @@ def write_latents(
                     f"'{autoencoder}' cannot encode images {tuple(data.shape)}: "
                     f"{str(error).splitlines()[0]}"
                 ) from error
-            means.append(mean.half().cpu())
+            means.append(mean.half().cpu().contiguous())
             if std is not None:
-                stds.append(std.half().cpu())
+                stds.append(std.half().cpu().contiguous())
             told(len(mean))
         for name, value in batch.items():
             others.setdefault(name, []).append(value)
@@ -75,6 +82,8 @@ def write_latents(
         second = second + tensors[STD].float().square()
     mean = tensors[MEAN].float().mean(dim=(0, 2, 3))
     std = (second.mean(dim=(0, 2, 3)) - mean.square()).sqrt()
+    if published is not None:
+        mean, std = (torch.full_like(std, each) for each in published)
     header = Header(
         autoencoder,
         digest_of(settings, network),

@@ -14,7 +14,7 @@ from flowgen.cli.verbs.fits import (
     FIT_PATH,
     FIT_SAMPLER,
 )
-from flowgen.cli.verbs.models import DISTILL, EDIT, EVALUATE, EXPORT, SAMPLE, TRAIN
+from flowgen.cli.verbs.models import DISTILL, EDIT, EVALUATE, EXPORT, SAMPLE, TRAIN, WRAP
 from flowgen.cli.verbs.verb import Example, Verb
 
 __all__ = ["PLACEHOLDERS", "VERBS", "Example", "Verb", "verb_named"]
@@ -28,6 +28,8 @@ PLACEHOLDERS = {
     "data.path": "name on the hub, or folder",
     "data.shards": "tar file or pattern",
     "autoencoder": "folder or name on the hub",
+    "pretrained": "folder of diffusers, or name on the hub",
+    "model.pretrained": "folder of diffusers, or name on the hub",
     "path.schedule.file": "file of flowgen fit-path",
 }
 """What to write for a required setting, where its name does not say it."""
@@ -35,7 +37,7 @@ PLACEHOLDERS = {
 VERBS = {
     verb.name: verb
     for verb in (
-        *(TRAIN, DISTILL, SAMPLE, EDIT, EVALUATE, EXPORT),
+        *(TRAIN, DISTILL, SAMPLE, EDIT, EVALUATE, EXPORT, WRAP),
         *(MAKE_PAIRS, CHECK_DATA, TRAIN_AUTOENCODER, ENCODE),
         *(FIT_SAMPLER, FIT_KAPPA, FIT_COUPLING, FIT_PAIRS, FIT_PATH, FIT_EXPRESSWAY),
     )

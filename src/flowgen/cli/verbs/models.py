@@ -134,3 +134,24 @@ EDIT = Verb(
     ),
     required=("checkpoint=my_run",),
 )
+
+WRAP = Verb(
+    name="wrap",
+    summary="take a pretrained pipeline of diffusers as a checkpoint",
+    description=(
+        "Read a pretrained text-to-image pipeline of diffusers (Stable Diffusion 1 to 3, Flux, "
+        "Sana, Lumina 2, PixArt) and write it as a checkpoint: time, sign, prediction, latent "
+        "scale and shifted steps are brought into our convention, and its samples are those of "
+        "its own pipeline. Sampling, distilling, editing and exporting then work as for any model. "
+        "Its text encoders stay where they are, so the checkpoint is used with trust_code=true."
+    ),
+    command="flowgen wrap pretrained=my_pipeline",
+    overrides=(
+        Example("pretrained=my_pipeline", "folder of diffusers, or name on the hub"),
+        Example("size=512", "side of the images in pixels"),
+        Example("text_length=128", "most tokens of a prompt"),
+        Example("told_guidance=3.5", "scale that a guidance-distilled model is told"),
+        Example("out=pretrained.safetensors", "where to write"),
+    ),
+    required=("pretrained=my_pipeline",),
+)

@@ -1,0 +1,114 @@
+"""A pretrained pipeline of diffusers: wrapped, sampled, fine-tuned, distilled by commands."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tests import tiny_diffusers as tiny
+
+import flowgen
+from flowgen.cli import main
+
+SHORT = ["data.batch_size=8", "callbacks=quiet", "trainer=cpu"]
+SIDE = 2 * tiny.SIDE
+
+
+@pytest.fixture(autouse=True)
+def _place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FLOWGEN_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def pretrained(tmp_path):
+    """The folder of a tiny Stable Diffusion 3."""
+    return tiny.saved(tiny.sd3, tmp_path)[1]
+
+
+def images(folder: Path) -> None:
+    """Write images with captions."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(16):
+        pixels = rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+        (folder / f"{i}.txt").write_text(["a red heart", "a heart"][i % 2])
+
+
+def latents(pretrained: str) -> list[str]:
+    """Encode images by the autoencoder of the pipeline; return the words that train on them."""
+    images(Path("images"))
+    data = ["data=image_folder", "data.root=images", f"data.size={SIDE}"]
+    own = [f"autoencoder={pretrained}", "scaling=autoencoder", "out=latents"]
+    assert main(["encode", *data, *own]) == 0
+    return ["data=latents", "data.folder=latents"]
+
+
+def test_a_wrapped_pipeline_samples_and_is_distilled(pretrained, capsys):
+    assert main(["wrap", f"pretrained={pretrained}", "out=wrapped.safetensors"]) == 0
+    told = capsys.readouterr().out
+    assert "SD3Transformer2DModel" in told
+    assert "path Linear, predicts DiffusersFlow" in told
+    line = ["sample", "checkpoint=wrapped.safetensors", "prompt=a red heart", "num_samples=2"]
+    assert main([*line, "out=a.png"]) == 2
+    assert "trust_code" in capsys.readouterr().err
+    assert main([*line, "out=a.pt", "trust_code=true", "sampler.num_steps=2"]) == 0
+    found = torch.load("a.pt")["samples"]
+    assert found.shape == (2, 3, SIDE, SIDE)
+    assert found.dtype == torch.uint8
+    # A flow map of the same network: the embedding of the interval is new and starts at nothing.
+    line = ["distill", "teacher=wrapped.safetensors", "distill=mean_flow", "trust_code=true"]
+    words = [*latents(pretrained), *SHORT, "trainer.max_steps=2", "table.num_samples=0"]
+    assert main([*line, *words, "run_dir=student"]) == 0
+    assert "no effect yet: network.condition.embeddings.interval" in capsys.readouterr().out
+    student = flowgen.load("student", device="cpu", trust_code=True)
+    assert student.sample(2, cond={"prompt": "a heart"}).shape == (2, 3, SIDE, SIDE)
+
+
+def test_fine_tuning_starts_from_the_pretrained_weights(pretrained, capsys):
+    words = [*latents(pretrained), *SHORT, "model=diffusers", f"model.pretrained={pretrained}"]
+    train = ["train", *words, "run_dir=run"]
+    # With no learning rate the model stays what it was.
+    assert main([*train, "trainer.max_steps=1", "optimizer.lr=1e-12"]) == 0
+    assert main(["wrap", f"pretrained={pretrained}", "out=wrapped.safetensors"]) == 0
+    first = flowgen.load("run", device="cpu", trust_code=True)
+    second = flowgen.load("wrapped.safetensors", device="cpu", trust_code=True)
+    asked = {"prompt": ["a red heart", ""]}
+    want = second.sample(2, cond=asked, decode=False)
+    torch.testing.assert_close(first.sample(2, cond=asked, decode=False), want)
+    assert main(["train", "resume=run", "trainer.max_steps=3"]) == 0
+    assert "going on after step 1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["path=trig"], "path cannot be set: a fine-tuned model has it from"),
+        (["text_encoder=hashed_words"], "text_encoder cannot be set"),
+        (["data=digits"], "scaling=autoencoder, then data=latents"),
+        (["model.pretrained=nothing"], "no pipeline of diffusers at 'nothing'"),
+    ],
+)
+def test_what_cannot_be_fine_tuned_is_told_in_a_line(pretrained, words, message, capsys):
+    data = [] if "data=digits" in words else latents(pretrained)
+    own = ["model=diffusers", f"model.pretrained={pretrained}", "conditional=false"]
+    assert main(["train", *data, *SHORT, *own, *words, "run_dir=run"]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert not Path("run").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["pretrained=nothing"], "no pipeline of diffusers at 'nothing'"),
+        (["out=model.ckpt"], "the checkpoint is a file .safetensors"),
+        (["size=15"], "size must be a multiple of 4 pixels"),
+    ],
+)
+def test_what_cannot_be_wrapped_is_told_in_a_line(pretrained, words, message, capsys):
+    assert main(["wrap", f"pretrained={pretrained}", *words]) == 2
+    assert message in capsys.readouterr().err
+    assert not list(Path().glob("*.safetensors"))
