@@ -58,12 +58,21 @@ def test_a_wrapped_pipeline_samples_and_is_distilled(pretrained, capsys):
     found = torch.load("a.pt")["samples"]
     assert found.shape == (2, 3, SIDE, SIDE)
     assert found.dtype == torch.uint8
+
+
+def test_a_fine_tuned_model_is_distilled(pretrained, capsys):
+    data = latents(pretrained)
+    own = ["model=diffusers", f"model.pretrained={pretrained}"]
+    steps = ["trainer.max_steps=60", "optimizer.lr=1e-2", "lr_schedule=warmup_constant"]
+    assert main(["train", *data, *SHORT, *own, *steps, "run_dir=run"]) == 0
+    capsys.readouterr()
     # A flow map of the same network: the embedding of the interval is new and starts at nothing.
-    line = ["distill", "teacher=wrapped.safetensors", "distill=mean_flow", "trust_code=true"]
-    words = [*latents(pretrained), *SHORT, "trainer.max_steps=2", "table.num_samples=0"]
-    assert main([*line, *words, "run_dir=student"]) == 0
+    line = ["distill", "teacher=run", "distill=mean_flow", "trust_code=true", *SHORT]
+    words = ["trainer.max_steps=2", "table.num_samples=0", "run_dir=student"]
+    assert main([*line, *words]) == 0
     assert "no effect yet: network.condition.embeddings.interval" in capsys.readouterr().out
     student = flowgen.load("student", device="cpu", trust_code=True)
+    assert student.nfe() == 1
     assert student.sample(2, cond={"prompt": "a heart"}).shape == (2, 3, SIDE, SIDE)
 
 

@@ -136,8 +136,8 @@ class IntervalOnly(nn.Module):
         nn.init.zeros_(embedding.out.bias)
         self.embeddings = nn.ModuleDict({INTERVAL: embedding})
 
-    def forward(self, interval: Float[Tensor, " b"]) -> Float[Tensor, "b w"]:
-        """Return the embedding of the lengths."""
+    def forward(self, interval: Float[Tensor, " b"]) -> Float[Tensor, "#b w"]:
+        """Return the embedding of the lengths; one row where all rows share theirs."""
         return self.embeddings[INTERVAL](interval)
 
 

@@ -176,6 +176,7 @@ class DiffusersPrompt(CachedTexts):
         if self._loaded is None:
             import diffusers
             from diffusers.utils import logging as quiet
+            from transformers.utils import logging as quiet_too
 
             kind = kind_of(self.path)
             maker = getattr(diffusers, kind)
@@ -185,6 +186,7 @@ class DiffusersPrompt(CachedTexts):
             before = quiet.get_verbosity()
             quiet.set_verbosity_error()
             quiet.disable_progress_bar()
+            quiet_too.disable_progress_bar()
             logging.getLogger("transformers").setLevel(logging.ERROR)
             try:
                 loaded = maker.from_pretrained(self.path, torch_dtype=torch.float32, **unused)
@@ -194,6 +196,7 @@ class DiffusersPrompt(CachedTexts):
             finally:
                 quiet.set_verbosity(before)
                 quiet.enable_progress_bar()
+                quiet_too.enable_progress_bar()
             for part in loaded.components.values():
                 if isinstance(part, torch.nn.Module):
                     part.eval().requires_grad_(False)
