@@ -3,7 +3,16 @@
 import pytest
 import torch
 
-from flowgen.paths import EDM, VP, Cosine, Linear, LinearVP, Polynomial, Trig
+from flowgen.paths import (
+    EDM,
+    VP,
+    Cosine,
+    DiscreteDiffusion,
+    Linear,
+    LinearVP,
+    Polynomial,
+    Trig,
+)
 from oracles import GaussianOracle, MixtureOracle
 
 SCHEDULES = {
@@ -17,6 +26,8 @@ SCHEDULES = {
     "polynomial": Polynomial(2.5),
     "polynomial_slow": Polynomial(0.6),
     "edm": EDM(),
+    "discrete_diffusion": DiscreteDiffusion(),
+    "discrete_cosine": DiscreteDiffusion(100, "squaredcos_cap_v2"),
     "edm_other": EDM(0.01, 20.0, 3.0),
 }
 

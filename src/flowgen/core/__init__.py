@@ -4,6 +4,7 @@ from flowgen.core.checks import check_values, debug_checks
 from flowgen.core.errors import InputError, TrainingFailedError
 from flowgen.core.memory import in_chunks, is_out_of_memory
 from flowgen.core.places import cache_folder
+from flowgen.core.pooled import vector_rows, with_vector
 from flowgen.core.protocols import (
     Coupling,
     DataCoupling,
@@ -23,6 +24,8 @@ from flowgen.core.tensors import expand, flatten, is_shared, mean_over_dims
 from flowgen.core.types import Coefficients, Condition, Count, Loss, Pair, PathPoint
 
 __all__ = [
+    "vector_rows",
+    "with_vector",
     "NoiseField",
     "ScoreField",
     "Coefficients",

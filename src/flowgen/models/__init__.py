@@ -3,7 +3,7 @@
 from flowgen.models.attention import Attention, attend, math_attention
 from flowgen.models.conditioner import Conditioner, Conditioners, asked_for
 from flowgen.models.conditioning import Classes, ConditionEmbedding, LabelEmbedding, TextEmbedding
-from flowgen.models.diffusers_network import DiffusersNetwork, with_pooled
+from flowgen.models.diffusers_network import DiffusersNetwork
 from flowgen.models.dit import DiT
 from flowgen.models.feed_forward import GELUFeedForward, SwiGLU
 from flowgen.models.field import PredictionField
@@ -42,7 +42,6 @@ from flowgen.models.uvit import UViT
 
 __all__ = [
     "DiffusersNetwork",
-    "with_pooled",
     "CAPTION",
     "PROMPT",
     "InterpolantField",

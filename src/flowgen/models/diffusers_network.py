@@ -8,11 +8,10 @@ and sampled as any other text is.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from flowgen.core import Condition, InputError
+from flowgen.core import Condition, InputError, vector_rows
 from flowgen.models.checks import check_inputs, check_positive, sample_shape
 from flowgen.models.conditioning import INTERVAL, TEXT, TEXT_MASK
 from flowgen.models.diffusers_families import FAMILIES, Family, Given
@@ -98,7 +97,7 @@ class DiffusersNetwork(nn.Module):
         text, mask = cond[TEXT].to(dtype), cond[TEXT_MASK]
         pooled = None
         if self.pooled_width:
-            rows = pooled_rows(self.pooled_width, text.shape[-1])
+            rows = vector_rows(self.pooled_width, text.shape[-1])
             pooled = text[:, :rows].flatten(1)[:, : self.pooled_width]
             text, mask = text[:, rows:], mask[:, rows:]
         if "condition" in self._modules:
@@ -154,23 +153,6 @@ def family_of(settings: Mapping[str, Any]) -> tuple[str, Family]:
     if why := family.refused(settings):
         raise InputError(f"this {kind} cannot be used: {why}")
     return kind, family
-
-
-def pooled_rows(pooled_width: int, text_width: int) -> int:
-    """Return how many rows of ``text_width`` hold a vector of ``pooled_width``."""
-    return -(-pooled_width // text_width)
-
-
-def with_pooled(
-    states: Float[Tensor, "n l w"], mask: Tensor, pooled: Float[Tensor, "n p"]
-) -> tuple[Float[Tensor, "n k w"], Tensor]:
-    """Return tokens and their mask with the rows of one vector before them."""
-    n, _, width = states.shape
-    rows = pooled_rows(pooled.shape[1], width)
-    filled = torch.zeros(n, rows * width, dtype=states.dtype, device=states.device)
-    filled[:, : pooled.shape[1]] = pooled
-    added = torch.ones(n, rows, dtype=torch.bool, device=mask.device)
-    return torch.cat([filled.view(n, rows, width), states], 1), torch.cat([added, mask], 1)
 
 
 def _width_of(embedder: nn.Module) -> int:

@@ -13,7 +13,7 @@ from flowgen.paths.conventions import (
     w_from_guidance_scale,
 )
 from flowgen.paths.convert import convert, score_from_velocity, velocity_domain
-from flowgen.paths.discrete_diffusion import DiscreteDiffusion
+from flowgen.paths.discrete_diffusion import BETAS, DiscreteDiffusion
 from flowgen.paths.edm import EDM
 from flowgen.paths.error_curve import ErrorCurve
 from flowgen.paths.error_of_data import DataError, error_of_data
@@ -41,6 +41,7 @@ from flowgen.paths.trig import Trig
 from flowgen.paths.variance_preserving import VP, Cosine, LinearVP
 
 __all__ = [
+    "BETAS",
     "StochasticInterpolant",
     "BrownianBridge",
     "LatentNoise",

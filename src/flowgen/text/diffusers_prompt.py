@@ -15,8 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from flowgen.core import InputError
-from flowgen.models import with_pooled
+from flowgen.core import InputError, with_vector
 from flowgen.text.cached import CachedTexts
 
 _AT_ONCE = 16
@@ -159,7 +158,7 @@ class DiffusersPrompt(CachedTexts):
         mask = torch.ones(states.shape[:2], dtype=torch.bool)
         mask = mask if found.mask is None else found.mask.bool()
         if found.pooled is not None:
-            states, mask = with_pooled(states, mask, found.pooled.float())
+            states, mask = with_vector(states, mask, found.pooled.float())
         return list(zip(states, mask, strict=True))
 
     def weights(self) -> list[tuple[str, Tensor]]:
