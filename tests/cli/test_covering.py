@@ -39,7 +39,7 @@ LEFT_OUT = {
     *("coupling=semidiscrete", "coupling=stored", "coupling=made_pairs"),
     *("sampler=map", "sampler=segment", "sampler=renoise", "callbacks=distill"),
     *("model=mmdit", "model=mmdit_tiny", "text_encoder=pretrained"),
-    *("model=diffusers", "text_encoder=diffusers"),
+    *("model=diffusers", "model=diffusers_lora", "text_encoder=diffusers"),
 }
 """The first two samplers need a trained model, so only sampling and evaluation offer them; these
 couplings need a file fitted to the very data, or pairs of a teacher, see ``test_fit_coupling.py``,

@@ -2,14 +2,16 @@
 
 from pathlib import Path
 
+import diffusers
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests import tiny_diffusers as tiny
 
 import flowgen
+import tiny_diffusers as tiny
 from flowgen.cli import main
+from flowgen.integrators import Euler, Sampler
 
 SHORT = ["data.batch_size=8", "callbacks=quiet", "trainer=cpu"]
 SIDE = 2 * tiny.SIDE
@@ -121,3 +123,64 @@ def test_what_cannot_be_wrapped_is_told_in_a_line(pretrained, words, message, ca
     assert main(["wrap", f"pretrained={pretrained}", *words]) == 2
     assert message in capsys.readouterr().err
     assert not list(Path().glob("*.safetensors"))
+
+
+def test_an_adapter_learns_alone_and_leaves_for_diffusers(pretrained, capsys):
+    data = latents(pretrained)
+    own = ["model=diffusers_lora", f"model.pretrained={pretrained}", "model.adapter.rank=2"]
+    steps = ["trainer.max_steps=5", "optimizer.lr=1e-2", "lr_schedule=warmup_constant"]
+    assert main(["train", *data, *SHORT, *own, *steps, "run_dir=run", "ema_decay=0"]) == 0
+    run = flowgen.load("run", device="cpu", trust_code=True)
+    theirs = diffusers.StableDiffusion3Pipeline.from_pretrained(pretrained)
+    theirs.set_progress_bar_config(disable=True)
+    before, after = theirs.transformer.state_dict(), run.field.network.network.state_dict()
+    for name, value in before.items():
+        kept = after.get(name, after.get(name.replace(".weight", ".base_layer.weight")))
+        if kept is None:
+            kept = after[name.replace(".bias", ".base_layer.bias")]
+        assert torch.equal(kept, value)
+    assert any(bool(value.any()) for name, value in after.items() if "lora_B" in name)
+    for to in ("lora", "pretrained"):
+        words = ["export", "checkpoint=run", "trust_code=true", f"to={to}", f"out={to}"]
+        assert main([*words, "sampler.num_steps=2", "num_samples=2"]) == 0
+    # Read by diffusers, adapter and merged network draw what flowgen draws.
+    want = _drawn(run)
+    plain = _drawn_by_theirs(theirs)
+    assert (plain - want).abs().max() > 1e-3
+    theirs.load_lora_weights("lora")
+    merged = diffusers.StableDiffusion3Pipeline.from_pretrained("pretrained")
+    merged.set_progress_bar_config(disable=True)
+    for found in (theirs, merged):
+        torch.testing.assert_close(_drawn_by_theirs(found), want, atol=2e-4, rtol=2e-4)
+
+
+def _noise():
+    return torch.randn(1, 4, tiny.SIDE, tiny.SIDE, generator=torch.Generator().manual_seed(3))
+
+
+def _drawn(ours):
+    cond = ours.conditions(range(1), {"prompt": ["a red heart"]})
+    ours = ours.with_sampler(Sampler(Euler(), ours.sampler.grid, 4))
+    with torch.no_grad():
+        return ours.sampler.sample(ours.velocity(), _noise(), cond)
+
+
+def _drawn_by_theirs(pipeline):
+    return pipeline(
+        "a red heart",
+        latents=_noise(),
+        height=SIDE,
+        width=SIDE,
+        sigmas=[1.0, 0.75, 0.5, 0.25],
+        guidance_scale=1.0,
+        output_type="latent",
+    ).images
+
+
+def test_models_that_are_not_of_diffusers_do_not_leave_so(capsys):
+    small = ["data=digits", "model=mlp_image", "model.width=8", "trainer.max_steps=1", *SHORT]
+    assert main(["train", *small, "run_dir=run"]) == 0
+    for to in ("lora", "pretrained"):
+        assert main(["export", "checkpoint=run", f"to={to}", "out=out"]) == 2
+        assert "only networks of diffusers can be written so" in capsys.readouterr().err
+    assert not Path("out").exists()

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 import torch
-from tests import tiny_diffusers as tiny
 from torch import Tensor
 
+import tiny_diffusers as tiny
 from flowgen.integrators import DDIM, Euler, Sampler, integrate
-from flowgen.pipeline.pretrained import wrap
+from flowgen.pipeline import wrap
 
 FLOWS = [tiny.sd3, tiny.flux, tiny.sana, tiny.lumina]
 DIFFUSIONS = [tiny.pixart, tiny.stable_diffusion]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from flowgen.core import InputError
+from flowgen.models.adapters import beside_adapter
 from flowgen.training import FlowModule
 from flowgen.training.state import start_from
 
@@ -80,9 +81,8 @@ def start_pretrained(flow: FlowModule, pretrained: "Pretrained") -> None:
     Raises:
         InputError: If they do not fit the network.
     """
-    own = flow.pipeline.field.state_dict()
     given = {f"{_NETWORK}{name}": value for name, value in pretrained.weights.items()}
-    start = {**{name: value for name, value in own.items() if name not in given}, **given}
+    start = beside_adapter(flow.pipeline.field.state_dict(), given)
     start_from(flow, start, start)
 
 

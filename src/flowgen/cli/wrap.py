@@ -17,8 +17,7 @@ def run(cfg: DictConfig) -> Path:
         InputError: If the pipeline cannot be read or used, or the file exists.
     """
     from flowgen.core import InputError
-    from flowgen.pipeline import save
-    from flowgen.pipeline.pretrained import wrap
+    from flowgen.pipeline import save, wrap
 
     local = Path(str(cfg.pretrained)).expanduser()
     out = Path(cfg.out).expanduser() if cfg.out else Path(f"{local.name}.safetensors")

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from flowgen.core import Condition, InputError, vector_rows
+from flowgen.models.adapters import add_adapter
 from flowgen.models.checks import check_inputs, check_positive, sample_shape
 from flowgen.models.conditioning import INTERVAL, TEXT, TEXT_MASK
 from flowgen.models.diffusers_families import FAMILIES, Family, Given
@@ -28,6 +29,8 @@ class DiffusersNetwork(nn.Module):
         text_width: Features of a row of text; must be those the network reads.
         num_train_timesteps: Steps of noise that a diffusion model was trained on.
         guidance: Scale that a guidance-distilled network is told, or None.
+        adapter: Settings of :func:`flowgen.models.adapters.add_adapter`, which learns in the place
+            of the network's own weights; None for none.
         interval: Whether it is told the length of a jump, as the network of a flow map is.
 
     Attributes:
@@ -45,6 +48,7 @@ class DiffusersNetwork(nn.Module):
         text_width: int | None = None,
         num_train_timesteps: int = 1000,
         guidance: float | None = None,
+        adapter: Mapping[str, Any] | None = None,
         interval: bool = False,
     ) -> None:
         super().__init__()
@@ -69,6 +73,8 @@ class DiffusersNetwork(nn.Module):
                 f"this {kind} reads text of {width} features, got {text_width or 'no text'}: "
                 "use its own text_encoder=diffusers and data with captions"
             )
+        if adapter is not None:
+            add_adapter(self.network, **adapter)
         self.num_train_timesteps = int(num_train_timesteps)
         self.guidance = guidance
         self.pooled_width = family.pooled_width(config)

@@ -16,6 +16,7 @@ from flowgen.pipeline.images import grid, is_image, save_comparison, save_image,
 from flowgen.pipeline.pair_making import make_pairs
 from flowgen.pipeline.path_file import kinetic_schedule, save_schedule, schedule_config
 from flowgen.pipeline.pipeline import Pipeline
+from flowgen.pipeline.pretrained import wrap
 from flowgen.pipeline.teacher import teacher_field, teacher_pipeline
 
 __all__ = [
@@ -42,4 +43,5 @@ __all__ = [
     "teacher_field",
     "teacher_pipeline",
     "verify",
+    "wrap",
 ]

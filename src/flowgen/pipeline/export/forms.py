@@ -14,12 +14,12 @@ from torch import Tensor
 
 from flowgen.core import InputError
 from flowgen.pipeline.checkpoint import load, save
+from flowgen.pipeline.export.pretrained_forms import to_lora, to_pretrained
+from flowgen.pipeline.export.sampling import Sampling, sampling_of
 from flowgen.pipeline.export.tracing import as_text, described, inputs, traced
 from flowgen.pipeline.pipeline import Pipeline
 
 _DESCRIPTION = "flowgen.json"
-Sampling = Callable[[tuple[Tensor, ...]], Tensor]
-"""From source samples and conditions to samples, by what was written."""
 
 
 def to_safetensors(pipeline: Pipeline, path: Path) -> Sampling:
@@ -31,13 +31,7 @@ def to_safetensors(pipeline: Pipeline, path: Path) -> Sampling:
     if pipeline.guidance is not None:
         again = again.guided(pipeline.guidance)
 
-    def sample(given: tuple[Tensor, ...]) -> Tensor:
-        names = sorted(pipeline.conditions(range(1)) or {})
-        cond = dict(zip(names, given[1:], strict=True)) or None
-        x_1 = again.sampler.sample(again.velocity(), given[0], cond)
-        return again.codec.decode(x_1)
-
-    return sample
+    return sampling_of(again)
 
 
 def to_torch_export(pipeline: Pipeline, path: Path) -> Sampling:
@@ -113,6 +107,8 @@ FORMS: dict[str, tuple[str, Callable[[Pipeline, Path], Sampling]]] = {
     "torch_export": (".pt2", to_torch_export),
     "onnx": (".onnx", to_onnx),
     "diffusers": ("", to_diffusers),
+    "pretrained": ("", to_pretrained),
+    "lora": ("", to_lora),
 }
 """Forms by name: how their names end (a folder ends in nothing), and what writes and reads them."""
 
@@ -150,15 +146,12 @@ def export(
     temporary = path.with_name(f".{path.stem}.writing{ending}")
     _remove(temporary)
     try:
-        again = write(pipeline, temporary)
+        again, own = write(pipeline, temporary), sampling_of(pipeline)
         # More than one number of rows: a graph may have taken its example's for a constant.
         difference = 0.0
         for numbers in (range(num_samples), range(num_samples, num_samples + 1)):
             given = inputs(pipeline, numbers)
-            names = sorted(pipeline.conditions(range(1)) or {})
-            cond = dict(zip(names, given[1:], strict=True)) or None
-            own = pipeline.sampler.sample(pipeline.velocity(), given[0], cond)
-            want = pipeline.codec.decode(own)
+            want = own(given)
             found = again(given)
             if found.shape != want.shape:
                 raise InputError(f"samples have shape {tuple(found.shape)}, not {want.shape}")
