@@ -78,7 +78,7 @@ def gemma(width: int) -> Any:
 
 
 def autoencoder(channels: int, *, shift: float | None = None, **more: Any) -> Any:
-    return diffusers.AutoencoderKL(
+    made = diffusers.AutoencoderKL(
         in_channels=3,
         out_channels=3,
         down_block_types=("DownEncoderBlock2D",) * 2,
@@ -90,6 +90,12 @@ def autoencoder(channels: int, *, shift: float | None = None, **more: Any) -> An
         shift_factor=shift,
         **more,
     ).eval()
+    # Latents that hardly scatter, as those of a trained one.
+    last: Any = made.encoder.conv_out if made.quant_conv is None else made.quant_conv
+    with torch.no_grad():
+        last.weight[channels:] = 0
+        last.bias[channels:] = -12
+    return made
 
 
 def deep_autoencoder(channels: int) -> Any:

@@ -65,17 +65,23 @@ def test_a_wrapped_pipeline_samples_and_is_distilled(pretrained, capsys):
 def test_a_fine_tuned_model_is_distilled(pretrained, capsys):
     data = latents(pretrained)
     own = ["model=diffusers", f"model.pretrained={pretrained}"]
-    steps = ["trainer.max_steps=60", "optimizer.lr=1e-2", "lr_schedule=warmup_constant"]
+    steps = ["trainer.max_steps=60", "optimizer.lr=1e-2", "ema_decay=0"]
     assert main(["train", *data, *SHORT, *own, *steps, "run_dir=run"]) == 0
     capsys.readouterr()
     # A flow map of the same network: the embedding of the interval is new and starts at nothing.
-    line = ["distill", "teacher=run", "distill=mean_flow", "trust_code=true", *SHORT]
-    words = ["trainer.max_steps=2", "table.num_samples=0", "run_dir=student"]
-    assert main([*line, *words]) == 0
+    short = [*SHORT, "trainer.max_steps=2", "table.num_samples=2", "trust_code=true"]
+    line = ["distill", "teacher=run", *short]
+    assert main([*line, "distill=mean_flow", "run_dir=student"]) == 0
     assert "no effect yet: network.condition.embeddings.interval" in capsys.readouterr().out
     student = flowgen.load("student", device="cpu", trust_code=True)
     assert student.nfe() == 1
     assert student.sample(2, cond={"prompt": "a heart"}).shape == (2, 3, SIDE, SIDE)
+    # And one that asks the teacher, which is built with trust as well.
+    method = "distill=velocity_matching_and_distillation"
+    assert main([*line, method, "run_dir=second"]) == 0
+    # A critic reads a network of ours.
+    assert main([*line, "distill=adversarial", "run_dir=third"]) == 2
+    assert "for the critic's head" in capsys.readouterr().err
 
 
 def test_fine_tuning_starts_from_the_pretrained_weights(pretrained, capsys):
