@@ -68,8 +68,9 @@ def test_prompts_decide_and_take_turns(model):
     torch.nn.init.normal_(pipeline.field.network.out.weight, std=0.3)
     hearts = pipeline.sample(2, cond={"prompt": "red heart"}, decode=False)
     both = pipeline.sample(4, cond={"prompt": ["red heart", "blue car"]}, decode=False)
-    assert torch.equal(hearts[0], both[0])
-    assert not torch.equal(hearts[1], both[1])
+    # Kernels sum in another order for another number of rows.
+    torch.testing.assert_close(hearts[0], both[0], rtol=1e-4, atol=1e-5)
+    assert (hearts[1] - both[1]).abs().max() > 1e-2
     again = pipeline.sample(2, cond={"prompt": ["red heart", "blue car"]}, first=2, decode=False)
     torch.testing.assert_close(again, both[2:], rtol=1e-4, atol=1e-5)
     labelled = pipeline.sample(2, label=0, cond={"prompt": "red heart"}, decode=False)

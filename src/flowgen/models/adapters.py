@@ -4,6 +4,7 @@ The network's own weights stand still and small ones beside its linear layers le
 ``y = W x + (alpha / rank) B A x``, where ``B`` starts at zero, so that nothing changes at first.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,7 +34,9 @@ def add_adapter(network: Any, *, rank: int, alpha: float, targets: Sequence[str]
         from peft import LoraConfig
     except ImportError as error:
         raise InputError("adapters need peft: pip install 'flowgen[lora]'") from error
-    check_positive(rank=rank, alpha=alpha)
+    check_positive(rank=rank)
+    if not 0 < alpha < math.inf:
+        raise InputError(f"alpha must be finite and > 0, got {alpha}")
     network.requires_grad_(False)
     settings = LoraConfig(
         r=int(rank),
