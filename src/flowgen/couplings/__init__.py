@@ -9,8 +9,10 @@ from flowgen.couplings.epsilon import AbsoluteEpsilon, BridgeEpsilon, Epsilon, R
 from flowgen.couplings.exact_assignment import ExactAssignment
 from flowgen.couplings.expressway import Expressway, save_expressway
 from flowgen.couplings.figures import cost_of, with_figures
+from flowgen.couplings.ground_costs import Euclidean, GroundCost, MatrixCosts, SquaredEuclidean
 from flowgen.couplings.independent import Independent
 from flowgen.couplings.made_pairs import MadePairs
+from flowgen.couplings.monge_gap import entropic_cost, monge_gap, sinkhorn_divergence
 from flowgen.couplings.pair_costs import PairCosts
 from flowgen.couplings.pair_folder import PairFolder, PairShards
 from flowgen.couplings.pair_rounds import PairRounds, Round
@@ -47,10 +49,13 @@ __all__ = [
     "Entropic",
     "EntropicSolver",
     "Epsilon",
+    "Euclidean",
     "ExactAssignment",
     "Expressway",
+    "GroundCost",
     "Independent",
     "MadePairs",
+    "MatrixCosts",
     "PairCosts",
     "PairFolder",
     "PairRounds",
@@ -67,6 +72,7 @@ __all__ = [
     "SinkhornNewtonSparse",
     "SinkhornTilt",
     "SparseTransport",
+    "SquaredEuclidean",
     "StableMatching",
     "Stored",
     "StoredPairs",
@@ -82,9 +88,12 @@ __all__ = [
     "cost_of",
     "digest_of",
     "elbow",
+    "entropic_cost",
+    "monge_gap",
     "optimal_permutation",
     "ratio_weight",
     "save_expressway",
+    "sinkhorn_divergence",
     "slopes",
     "stable_permutation",
     "strengths",

@@ -21,6 +21,7 @@ from flowgen.distill.generator import Generator
 from flowgen.distill.intervals import Intervals, IntervalSampler, ToEdge, TwoTimes
 from flowgen.distill.lagrangian import Lagrangian
 from flowgen.distill.moment_matching import MomentMatching, discrepancy
+from flowgen.distill.monge_map import MongeMap, contexts, end_of
 from flowgen.distill.noise_grid import Doubling, NoiseGap, NoiseGrid, SameNoise
 from flowgen.distill.perceptual import PerceptualMatching
 from flowgen.distill.piecewise_reflow import PiecewiseReflow, Windowed
@@ -94,6 +95,9 @@ __all__ = [
     "Lagrangian",
     "Logistic",
     "MomentMatching",
+    "MongeMap",
+    "contexts",
+    "end_of",
     "NoiseGap",
     "NoiseGrid",
     "Normalised",

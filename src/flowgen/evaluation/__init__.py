@@ -7,6 +7,7 @@ from flowgen.evaluation.features import Features, FeatureSettings
 from flowgen.evaluation.image_distances import ImageDistance
 from flowgen.evaluation.labels import LabelAgreement
 from flowgen.evaluation.likelihood import Likelihood
+from flowgen.evaluation.map_gap import MongeGap
 from flowgen.evaluation.measure import Figures, Measure, Once, Running, fitting, measured, numbers
 from flowgen.evaluation.neighbours import Neighbours
 from flowgen.evaluation.paths import Paths
@@ -32,6 +33,7 @@ __all__ = [
     "LabelAgreement",
     "Likelihood",
     "Measure",
+    "MongeGap",
     "Neighbours",
     "Once",
     "Paths",

@@ -13,6 +13,7 @@ from flowgen.metrics.inception import InceptionFeatures
 from flowgen.metrics.kernel import KernelDistance, kernel_distance
 from flowgen.metrics.label_probe import LabelProbe, label_probe
 from flowgen.metrics.lpips import LPIPS, PerceptualNetwork
+from flowgen.metrics.map_cost import MapCost, map_cost
 from flowgen.metrics.neighbours import NeighbourStatistics, neighbour_statistics
 from flowgen.metrics.paired import psnr, rmse, ssim
 from flowgen.metrics.path_metrics import PathStatistics, path_statistics
@@ -38,7 +39,9 @@ __all__ = [
     "Wasserstein",
     "energy_distance",
     "exact_w2",
+    "MapCost",
     "frechet_distance",
+    "map_cost",
     "image_distances",
     "kernel_distance",
     "label_probe",
