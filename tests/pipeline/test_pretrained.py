@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 import tiny_diffusers as tiny
+from flowgen.distill import Critic
 from flowgen.integrators import DDIM, Euler, Sampler, integrate
 from flowgen.pipeline import wrap
 
@@ -122,3 +123,29 @@ def _same_as_ddim(make: Any, folder: Path, scale: float, **settings: Any) -> Non
     left = float(ours.field.path.coefficients(torch.tensor([end])).sigma)
     assert left < 0.004
     torch.testing.assert_close(found, want, atol=6 * left, rtol=0)
+
+
+@pytest.mark.parametrize("make", [*FLOWS, *DIFFUSIONS], ids=lambda make: make.__name__)
+def test_a_critic_starts_as_the_network_and_judges_its_features(make: Any, tmp_path: Path) -> None:
+    side = 16 if make is tiny.sana else tiny.SIDE
+    told = SCALE if make is tiny.flux else None
+    ours = wrap(tiny.saved(make, tmp_path)[1], size=2 * side, guidance=told)
+    cond = ours.conditions(range(2), {"prompt": PROMPTS})
+    x, t = _noise(side), torch.tensor([0.4, 0.7])
+    before = ours.field(x, t, cond)
+    critic = Critic(ours.field, layer="out", nodes=3)
+    found, logits = critic(x, t, cond, node=torch.tensor([0, 2]))
+    assert torch.equal(found, before)
+    assert logits is not None
+    assert torch.equal(logits, torch.zeros(2))
+    torch.nn.init.normal_(critic.head.out.weight)
+    table = critic.field.network.condition.embeddings["node"]
+    with torch.no_grad():
+        table.weight[2] += 1.0
+    after, logits = critic(x, t, cond, node=torch.tensor([0, 2]))
+    torch.testing.assert_close(after[0], before[0])
+    assert (after[1] - before[1]).abs().max() > 1e-3
+    assert logits.shape == (2,)
+    assert (logits != 0).all()
+    # The teacher knows nothing of its copy.
+    assert torch.equal(ours.field(x, t, cond), before)

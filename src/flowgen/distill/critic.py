@@ -10,6 +10,7 @@ be matched, and samples of one could make up for what those of another lack.
 """
 
 import copy
+from operator import attrgetter
 
 import torch
 from jaxtyping import Float
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from flowgen.core import Condition, InputError, VelocityField, domain_of
 from flowgen.distill.frozen import Frozen
 from flowgen.models import ConditionEmbedding
+from flowgen.models.diffusers_network import Summands
 
 _NODE = "node"
 
@@ -29,8 +31,8 @@ class Critic(nn.Module):
 
     Args:
         teacher: Where it starts: the network of the field, without guidance.
-        layer: Name of the network's last layer (``out`` in all networks of flowgen), whose inputs
-            a head judges; None for no head.
+        layer: Name of the network's last layer (``out`` in all networks), whose inputs a head
+            judges; None for no head.
         width: Features of the head.
         nodes: How many nodes samples come from, at least 1.
 
@@ -38,8 +40,8 @@ class Critic(nn.Module):
         domain: The closed range of times where its velocity is finite.
 
     Raises:
-        InputError: If the teacher has no network to copy, no such layer, or with several nodes no
-            :class:`flowgen.models.ConditionEmbedding` called ``condition``.
+        InputError: If the teacher has no network to copy, no such layer, or with several nodes
+            nothing called ``condition`` that classes can be added to.
 
     Source: Yin et al. 2024 (DMD2), arXiv 2405.14867, sections 3 and 4: fake score and GAN head.
     """
@@ -97,7 +99,7 @@ class Critic(nn.Module):
             del module
             seen.append(inputs[0])
 
-        handle = self._network.get_submodule(self.layer).register_forward_pre_hook(keep)
+        handle = self._tapped(self.layer).register_forward_pre_hook(keep)
         try:
             velocity = self.field(x, t, cond).to(x.dtype)
         finally:
@@ -114,8 +116,12 @@ class Critic(nn.Module):
         return getattr(self.field, "network", self.field)
 
     def _tapped(self, layer: str) -> nn.Module:
-        found = dict(self._network.named_modules()).get(layer)
-        if found is None:
+        try:
+            # By attribute, since a network that wraps another names its last layer by a property.
+            found = attrgetter(layer)(self._network)
+        except AttributeError:
+            found = None
+        if not isinstance(found, nn.Module):
             names = ", ".join(name for name, _ in self._network.named_children())
             raise InputError(f"the network has no layer '{layer}' for the critic's head: {names}")
         return found
@@ -160,14 +166,12 @@ class Head(nn.Module):
 def _add_nodes(network: nn.Module, count: int) -> None:
     """Add one more summand to the condition of a network, 0 at the start."""
     condition = getattr(network, "condition", None)
-    if not isinstance(condition, ConditionEmbedding):
+    if not isinstance(condition, ConditionEmbedding | Summands):
         raise InputError(
             f"{type(network).__name__} cannot be told which node a sample comes from: its critic "
             "judges samples of a single node"
         )
-    table = nn.Embedding(count, condition.time.out.out_features)
-    nn.init.zeros_(table.weight)
-    condition.embeddings[_NODE] = table
+    condition.add_classes(_NODE, count)
 
 
 def _innermost(teacher: VelocityField) -> nn.Module:

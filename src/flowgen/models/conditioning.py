@@ -138,6 +138,10 @@ class ConditionEmbedding(nn.Module):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
 
+    def add_classes(self, name: str, count: int) -> None:
+        """Add one more condition of ``count`` classes, which changes nothing at the start."""
+        self.embeddings[name] = silent_classes(count, self.time.out.out_features)
+
     def forward(self, t: Float[Tensor, " b"], cond: Condition | None) -> Float[Tensor, "#b width"]:
         """Return ``c`` of shape ``(b, width)``, or ``(1, width)`` where it is one for all rows.
 
@@ -194,6 +198,13 @@ class ConditionEmbedding(nn.Module):
                 )
             if mask.dtype != torch.bool:
                 raise InputError(f"text_mask must be bool, got {mask.dtype}")
+
+
+def silent_classes(count: int, width: int) -> nn.Embedding:
+    """Return a table ``(count, width)`` of zeros: classes that change nothing at the start."""
+    table = nn.Embedding(count, width)
+    nn.init.zeros_(table.weight)
+    return table
 
 
 def classes_by_name(num_classes: Classes) -> dict[str, int]:

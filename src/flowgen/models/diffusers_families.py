@@ -142,6 +142,9 @@ class Family(NamedTuple):
     embedder: str
     """Name of the part that embeds the time."""
 
+    last: str
+    """Name of the last linear layer or convolution."""
+
     refused: Callable[[Any], str | None] = lambda config: None
     """Why a network with this config cannot be used, or None."""
 
@@ -161,6 +164,7 @@ FAMILIES: dict[str, Family] = {
         lambda config: config["pooled_projection_dim"],
         "DiffusersFlow",
         "time_text_embed.timestep_embedder",
+        "proj_out",
     ),
     "Lumina2Transformer2DModel": Family(
         lumina,
@@ -168,6 +172,7 @@ FAMILIES: dict[str, Family] = {
         lambda _: 0,
         "Velocity",
         "time_caption_embed.timestep_embedder",
+        "norm_out.linear_2",
     ),
     "PixArtTransformer2DModel": Family(
         pixart,
@@ -175,6 +180,7 @@ FAMILIES: dict[str, Family] = {
         lambda _: 0,
         None,
         "adaln_single.emb.timestep_embedder",
+        "proj_out",
     ),
     "SD3Transformer2DModel": Family(
         sd3,
@@ -182,6 +188,7 @@ FAMILIES: dict[str, Family] = {
         lambda config: config["pooled_projection_dim"],
         "DiffusersFlow",
         "time_text_embed.timestep_embedder",
+        "proj_out",
     ),
     "SanaTransformer2DModel": Family(
         sana,
@@ -189,6 +196,7 @@ FAMILIES: dict[str, Family] = {
         lambda _: 0,
         "DiffusersFlow",
         "time_embed.emb.timestep_embedder",
+        "proj_out",
         lambda config: (
             "it is distilled in the trigonometric form" if config.get("guidance_embeds") else None
         ),
@@ -199,6 +207,7 @@ FAMILIES: dict[str, Family] = {
         lambda _: 0,
         None,
         "time_embedding",
+        "conv_out",
         _unet_refused,
     ),
 }

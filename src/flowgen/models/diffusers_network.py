@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from flowgen.core import Condition, InputError, vector_rows
 from flowgen.models.adapters import add_adapter
 from flowgen.models.checks import check_inputs, check_positive, sample_shape
-from flowgen.models.conditioning import INTERVAL, TEXT, TEXT_MASK
+from flowgen.models.conditioning import INTERVAL, TEXT, TEXT_MASK, silent_classes
 from flowgen.models.diffusers_families import FAMILIES, Family, Given
 from flowgen.models.time_embedding import TimeEmbedding
 
@@ -35,6 +35,7 @@ class DiffusersNetwork(nn.Module):
 
     Attributes:
         network: The module of diffusers; its ``state_dict`` is what diffusers saves.
+        condition: What it is told besides, added to its embedding of the time.
 
     Raises:
         InputError: If the kind is unknown, or settings and shape do not fit.
@@ -78,12 +79,18 @@ class DiffusersNetwork(nn.Module):
         self.num_train_timesteps = int(num_train_timesteps)
         self.guidance = guidance
         self.pooled_width = family.pooled_width(config)
-        self._call = family.call
-        self._interval: Tensor | None = None
+        self._family = family
+        self._given: Condition = {}
+        embedder = self.network.get_submodule(family.embedder)
+        self.condition = Summands(_width_of(embedder))
         if interval:
-            embedder = self.network.get_submodule(family.embedder)
-            self.condition = IntervalOnly(_width_of(embedder))
-            embedder.register_forward_hook(self._with_interval)
+            self.condition.add_interval()
+        embedder.register_forward_hook(self._with_summands)
+
+    @property
+    def out(self) -> nn.Module:
+        """The last layer, whose inputs are the network's features."""
+        return self.network.get_submodule(self._family.last)
 
     def forward(self, x: Tensor, t: Tensor, cond: Condition | None = None) -> Tensor:
         """Return the network's own prediction, shape ``(b, c, h, w)``.
@@ -91,7 +98,7 @@ class DiffusersNetwork(nn.Module):
         Args:
             x: States, shape ``(b, c, h, w)``.
             t: Times in ``[0, 1]``, shape ``(b,)``.
-            cond: Must hold text, and for a flow map the interval.
+            cond: Must hold text, and what :attr:`condition` adds, as a flow map's interval.
 
         Raises:
             InputError: If shapes, types or conditions are not those the network was built for.
@@ -106,44 +113,63 @@ class DiffusersNetwork(nn.Module):
             rows = vector_rows(self.pooled_width, text.shape[-1])
             pooled = text[:, :rows].flatten(1)[:, : self.pooled_width]
             text, mask = text[:, rows:], mask[:, rows:]
-        if "condition" in self._modules:
-            self._interval = cond[INTERVAL].to(dtype)
+        self._given = cond
         given = Given(
             *(x.to(dtype), t.to(dtype), text, mask, pooled),
             num_steps=self.num_train_timesteps,
             guidance=self.guidance,
         )
         try:
-            return self._call(self.network, given)
+            return self._family.call(self.network, given)
         finally:
-            self._interval = None
+            self._given = {}
 
-    def _with_interval(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-        """Add the embedded length of the jump to that of the time."""
+    def _with_summands(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        """Add what else the network is told to its embedding of the time."""
         del module, inputs
-        assert self._interval is not None
-        added = self.condition(self._interval).to(output.dtype)
-        return output + added.expand_as(output)
+        for added in self.condition(self._given):
+            output = output + added.to(output.dtype).expand_as(output)
+        return output
 
 
-class IntervalOnly(nn.Module):
-    """The embedding of the length of a jump; zero at the start.
+class Summands(nn.Module):
+    """Embeddings beside that of the time; they change nothing at the start.
 
     Args:
-        width: Of the embedding.
+        width: Of the embedding of the time.
+
+    Attributes:
+        embeddings: By the names of their conditions; none at first.
     """
 
     def __init__(self, width: int) -> None:
         super().__init__()
+        self.width = width
         # Named as in the other networks, so that students find what is new to them.
-        embedding = TimeEmbedding(width)
+        self.embeddings = nn.ModuleDict()
+
+    def add_interval(self) -> None:
+        """Add the length of a jump."""
+        embedding = TimeEmbedding(self.width)
         nn.init.zeros_(embedding.out.weight)
         nn.init.zeros_(embedding.out.bias)
-        self.embeddings = nn.ModuleDict({INTERVAL: embedding})
+        self.embeddings[INTERVAL] = embedding
 
-    def forward(self, interval: Float[Tensor, " b"]) -> Float[Tensor, "#b w"]:
-        """Return the embedding of the lengths; one row where all rows share theirs."""
-        return self.embeddings[INTERVAL](interval)
+    def add_classes(self, name: str, count: int) -> None:
+        """Add one more condition of ``count`` classes."""
+        self.embeddings[name] = silent_classes(count, self.width)
+
+    def forward(self, cond: Condition) -> list[Float[Tensor, "#b w"]]:
+        """Return the summands; one row where all rows share their condition.
+
+        Raises:
+            InputError: If a condition is missing.
+        """
+        if missing := [name for name in self.embeddings if name not in cond]:
+            raise InputError(
+                f"condition '{missing[0]}' is missing: pass cond={{'{missing[0]}': ...}}"
+            )
+        return [embedding(cond[name]) for name, embedding in self.embeddings.items()]
 
 
 def family_of(settings: Mapping[str, Any]) -> tuple[str, Family]:
