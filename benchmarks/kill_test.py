@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ SUPPORT = '''
 import io
 import resource
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -139,8 +141,13 @@ def ran(process: "subprocess.Popen[str]") -> str:
     return out
 
 
-def kill_test(place: Path, *, seed: int, kills: int = 5) -> dict[str, Any]:
-    """Return the log of the kills, and whether the end is equal to that of a run never stopped."""
+def kill_test(
+    place: Path, *, seed: int, kills: int = 5, start: Callable[..., Any] = start
+) -> dict[str, Any]:
+    """Return the log of the kills, and whether the end is equal to that of a run never stopped.
+
+    ``start`` starts a training in ``place`` with more words, in a process group of its own.
+    """
     draw = random.Random(seed)
     begin = time.perf_counter()
     ran(start(place, *QUIET, "run_dir=whole"))

@@ -1,24 +1,23 @@
 """The scale of pair weights over several processes."""
 
 import pytest
-from torch.multiprocessing import get_context
 
 import weighing
 from flowgen.couplings import Weighted
-from two_processes import free_port
+from two_processes import free_port, server
 
 
 def test_two_processes_scale_as_one_with_the_whole_batch():
-    context, port = get_context("spawn"), free_port()
+    context, port = server(), free_port()
     queue = context.Queue()
     workers = [
         context.Process(target=weighing.process, args=(rank, 2, port, queue)) for rank in range(2)
     ]
     for worker in workers:
         worker.start()
-    found = sorted(queue.get(timeout=60) for _ in workers)
+    found = sorted(queue.get(timeout=200) for _ in workers)
     for worker in workers:
-        worker.join(timeout=60)
+        worker.join(timeout=200)
     expected, scale = weighing.weighed(Weighted(0.4))
     for rank, weights, theirs in found:
         assert theirs == pytest.approx(scale, abs=1e-12)

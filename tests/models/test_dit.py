@@ -1,12 +1,10 @@
-import subprocess
-import sys
-
 import pytest
 import torch
 
 from flowgen.models import DiT, LearnedPositions
 from flowgen.models.dit import DiTBlock
 from flowgen.models.patches import Patches
+from two_processes import run_program
 
 
 def test_block_starts_as_the_identity_and_modulation_opens_it():
@@ -111,5 +109,4 @@ torch.testing.assert_close(field(x, t, cond), expected)
 @pytest.mark.slow
 def test_field_and_blocks_compile_without_a_graph_break():
     # In a process of its own: the run-time type checks of the tests are themselves graph breaks.
-    done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    run_program(COMPILED)

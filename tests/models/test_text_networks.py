@@ -1,8 +1,5 @@
 """What holds for every network that reads text."""
 
-import subprocess
-import sys
-
 import pytest
 import torch
 
@@ -10,6 +7,7 @@ from flowgen.core import InputError
 from flowgen.distill.forward_mode import jvp
 from flowgen.models import DiT, InContext, MMDiT, UNet2D, UViT, math_attention
 from networks import perturbed
+from two_processes import run_program
 
 TEXT_WIDTH = 6
 SMALL = {"patch": 2, "width": 16, "depth": 3, "heads": 2, "text_width": TEXT_WIDTH}
@@ -239,5 +237,4 @@ for make in (
 @pytest.mark.slow
 def test_blocks_compile_without_a_graph_break_and_once():
     # In a process of its own: the run-time type checks of the tests are themselves graph breaks.
-    done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    run_program(COMPILED)

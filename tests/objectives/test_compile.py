@@ -1,5 +1,4 @@
-import subprocess
-import sys
+from two_processes import run_program
 
 PROGRAM = """
 import torch
@@ -33,5 +32,4 @@ for objective in objectives:
 
 def test_the_step_is_one_graph():
     """In a process of its own: the suite's run-time type checks cannot be traced."""
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    run_program(PROGRAM)

@@ -1,5 +1,4 @@
-import subprocess
-import sys
+from two_processes import run_program
 
 PROGRAM = """
 import torch
@@ -28,5 +27,4 @@ for function in [*functions, lambda x_0, x_1, t: (field(x_0, t),)]:
 
 def test_a_training_step_compiles_as_one_graph():
     """In a process of its own: the suite's run-time type checks cannot be traced."""
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    run_program(PROGRAM)
