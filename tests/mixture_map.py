@@ -14,6 +14,7 @@ from flowgen.models import MLP, FlowMapField, PredictionField, SegmentField
 from flowgen.objectives import FlowMatching
 from flowgen.paths import AffinePath, Linear, Velocity
 from oracles import MixtureOracle
+from unchecked import checked_at_first
 
 WEIGHTS = torch.tensor([0.3, 0.7]).double()
 MEANS = torch.tensor([-2.0, 1.5]).double()
@@ -66,16 +67,17 @@ def fit(field: PredictionField, objective: Objective, steps: int, lr: float) -> 
     optimizer = torch.optim.Adam(field.parameters(), lr=lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for step in range(steps):
-        generator = generator_for(0, step)
-        pair = oracle().sample(512, generator=generator)
-        pair = Pair(pair.x_0.float(), pair.x_1.float())
-        optimizer.zero_grad()
-        objective(field, pair, step=step, generator=generator).total().backward()
-        torch.nn.utils.clip_grad_norm_(field.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        if isinstance(objective, Follows):
-            objective.after_step(field, step + 1)
+        with checked_at_first(step):
+            generator = generator_for(0, step)
+            pair = oracle().sample(512, generator=generator)
+            pair = Pair(pair.x_0.float(), pair.x_1.float())
+            optimizer.zero_grad()
+            objective(field, pair, step=step, generator=generator).total().backward()
+            torch.nn.utils.clip_grad_norm_(field.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            if isinstance(objective, Follows):
+                objective.after_step(field, step + 1)
 
 
 class _Closed:

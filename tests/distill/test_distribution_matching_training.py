@@ -25,6 +25,7 @@ from flowgen.models import MLP, PredictionField, SegmentField
 from flowgen.paths import AffinePath, Linear, Velocity
 from flowgen.training.critic import critic_of
 from oracles import MixtureOracle
+from unchecked import checked_at_first
 
 PATH = AffinePath(Linear())
 WEIGHTS, MEANS = torch.tensor([0.3, 0.7]), torch.tensor([-2.0, 1.5])
@@ -57,14 +58,15 @@ def teacher():
     field = PredictionField(MLP((1,), width=64, max_frequency=10.0), PATH, Velocity())
     optimizer = torch.optim.Adam(field.parameters(), lr=2e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 1000)
-    for _ in range(1000):
-        pair = pairs(256, generator)
-        t = torch.rand(256, generator=generator)
-        x = PATH.sample(pair, t).x_t
-        optimizer.zero_grad()
-        (field(x, t) - velocity(x, t)).square().mean().backward()
-        optimizer.step()
-        schedule.step()
+    for step in range(1000):
+        with checked_at_first(step):
+            pair = pairs(256, generator)
+            t = torch.rand(256, generator=generator)
+            x = PATH.sample(pair, t).x_t
+            optimizer.zero_grad()
+            (field(x, t) - velocity(x, t)).square().mean().backward()
+            optimizer.step()
+            schedule.step()
     return field
 
 
@@ -82,24 +84,28 @@ def trained(objective, student, steps, lr):
     if hasattr(objective, "total_steps"):
         objective.total_steps = steps
     for step in range(steps):
-        pair = pairs(256, generator)
-        optimizer.zero_grad()
-        objective(student, pair, step=step, generator=generator).total().backward()
-        torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        for mean, value in zip(average.parameters(), student.parameters(), strict=True):
-            mean.data.lerp_(value.data, 0.01)
-        if critic is None:
-            continue
-        objective.critic.requires_grad_(True)
-        for _ in range(objective.critic_steps):
-            critic.optimizer.zero_grad()
-            loss = objective.critic_loss(student, pair, step=step, generator=generator)
-            loss.total().backward()
-            critic.optimizer.step()
-        objective.critic.requires_grad_(False)
+        with checked_at_first(step):
+            pair = pairs(256, generator)
+            optimizer.zero_grad()
+            objective(student, pair, step=step, generator=generator).total().backward()
+            torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            for mean, value in zip(average.parameters(), student.parameters(), strict=True):
+                mean.data.lerp_(value.data, 0.01)
+            if critic is not None:
+                follow(objective, student, critic, pair, step, generator)
     return average
+
+
+def follow(objective, student, critic, pair, step, generator):
+    objective.critic.requires_grad_(True)
+    for _ in range(objective.critic_steps):
+        critic.optimizer.zero_grad()
+        loss = objective.critic_loss(student, pair, step=step, generator=generator)
+        loss.total().backward()
+        critic.optimizer.step()
+    objective.critic.requires_grad_(False)
 
 
 @torch.no_grad()
