@@ -32,10 +32,22 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
-def train(*words):
+def train(*words, run="run"):
     small = ["data.batch_size=16", "trainer.max_steps=3"]
-    run = ["run_dir=run", "sampler.num_steps=2"]
-    assert main(["train", *small, *run, *words]) == 0
+    assert main(["train", *small, f"run_dir={run}", "sampler.num_steps=2", *words]) == 0
+    return run
+
+
+@pytest.fixture(scope="module")
+def points(tmp_path_factory):
+    """A run that is only sampled from."""
+    return train(*POINTS, run=tmp_path_factory.mktemp("points") / "run")
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """A run on labelled images, with steps so large that three tell labels apart."""
+    return train(*IMAGES, "optimizer.lr=0.05", run=tmp_path_factory.mktemp("images") / "run")
 
 
 @pytest.mark.parametrize("name", TRAINERS)
@@ -56,7 +68,9 @@ def test_experiment_takes_three_steps(name, place):
     if "fashion" in name:
         words.append("data.root=fashion")
     small = ["data.batch_size=16", "trainer.max_steps=3"]
+    # Widths, heads and patches are the experiment's; one block of each network is enough.
     more = [
+        "model.depth=1",
         "run_dir=run",
         "callbacks.sample_grid.num_samples=4",
         "compile=false",
@@ -71,16 +85,15 @@ GRIDS = sorted(file.stem for file in (config_dir() / "grid").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("name", GRIDS)
-def test_grid_samples_a_checkpoint(name, place, capsys):
-    train(*POINTS)
+def test_grid_samples_a_checkpoint(name, points, place, capsys):
     words = ["sampler=euler", f"grid@sampler.grid={name}", "sampler.num_steps=4"]
     capsys.readouterr()
-    assert main(["sample", "checkpoint=run", "dry_run=true", *words]) == 0
+    assert main(["sample", f"checkpoint={points}", "dry_run=true", *words]) == 0
     nodes = capsys.readouterr().out.splitlines()[0].partition(": ")[2].split(", ")
     times = [float(node) for node in nodes]
     assert times == sorted(set(times))
     assert times[-1] == 1.0
-    assert main(["sample", "checkpoint=run", "num_samples=3", "out=a.pt", *words]) == 0
+    assert main(["sample", f"checkpoint={points}", "num_samples=3", "out=a.pt", *words]) == 0
     assert torch.load("a.pt", weights_only=True)["samples"].isfinite().all()
 
 
@@ -88,11 +101,10 @@ DIFFUSIONS = sorted(file.stem for file in (config_dir() / "diffusion").glob("*.y
 
 
 @pytest.mark.parametrize("name", DIFFUSIONS)
-def test_diffusion_samples_a_checkpoint(name, place):
-    train(*POINTS)
+def test_diffusion_samples_a_checkpoint(name, points, place):
     words = ["sampler=euler_maruyama", f"diffusion@sampler.stepper.diffusion={name}"]
     words += ["sampler.num_steps=5", "num_samples=3"]
-    assert main(["sample", "checkpoint=run", "out=a.pt", *words]) == 0
+    assert main(["sample", f"checkpoint={points}", "out=a.pt", *words]) == 0
     assert torch.load("a.pt", weights_only=True)["samples"].isfinite().all()
 
 
@@ -100,7 +112,7 @@ GUIDANCES = {
     "cfg": ["guidance.scale=3", "guidance.interval=[0.2,0.8]", "guidance.rescale=0.5"],
     "cfg_w": ["guidance.w=2"],
     "cfg_zero": ["guidance.scale=3", "guidance.zero_until=0.3"],
-    "auto": ["guidance.checkpoint=run", "guidance.weights=raw", "guidance.scale=3"],
+    "auto": ["guidance.checkpoint={run}", "guidance.weights=raw", "guidance.scale=3"],
 }
 
 
@@ -109,12 +121,12 @@ def test_no_guidance_is_forgotten():
 
 
 @pytest.mark.parametrize("name", GUIDANCES)
-def test_guidance_samples_a_checkpoint(name, place):
-    train(*IMAGES, "optimizer.lr=0.05")  # three steps must be enough to tell labels apart
-    sample = ["sample", "checkpoint=run", "num_samples=3", "label=1", "weights=raw"]
+def test_guidance_samples_a_checkpoint(name, images, place):
+    guidance = [word.format(run=images) for word in GUIDANCES[name]]
+    sample = ["sample", f"checkpoint={images}", "num_samples=3", "label=1", "weights=raw"]
     sample += ["sampler=euler", "sampler.num_steps=4"]
     assert main([*sample, "out=plain.pt"]) == 0
-    assert main([*sample, "out=guided.pt", f"guidance={name}", *GUIDANCES[name]]) == 0
+    assert main([*sample, "out=guided.pt", f"guidance={name}", *guidance]) == 0
     plain, guided = (
         torch.load(f"{out}.pt", weights_only=True)["samples"] for out in ("plain", "guided")
     )
