@@ -28,7 +28,10 @@ def generator():
 
 def pytest_collection_modifyitems(items):
     # The longest first, so that no process is left alone with them at the end.
-    items.sort(key=lambda item: "slow" not in item.keywords)
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    if torch.cuda.is_available():
+        return
     for item in items:
-        if "gpu" in item.keywords and not torch.cuda.is_available():
+        # The keywords of an item will not do: a parameter called "gpu" is one of them.
+        if item.get_closest_marker("gpu"):
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
