@@ -51,7 +51,7 @@ def test_it_works_ahead_as_far_as_it_may_and_elsewhere():
 
     items = forked(make, 2)
     assert next(items) != os.getpid()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while counted.value < 4 and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(0.1)
@@ -134,8 +134,8 @@ def test_nobody_is_left_when_the_program_ends(killed):
     worker = int(program.stdout.readline())
     if killed:
         program.kill()
-    assert program.wait(timeout=30) == (-9 if killed else 0)
-    deadline = time.monotonic() + 10
+    assert program.wait(timeout=200) == (-9 if killed else 0)
+    deadline = time.monotonic() + 60
     while alive(worker) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not alive(worker)

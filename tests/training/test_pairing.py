@@ -1,5 +1,6 @@
 """Pairs made ahead of the model, for several batches at once, and over all processes."""
 
+import multiprocessing
 import time
 
 import pytest
@@ -86,26 +87,26 @@ def test_more_batches_together_are_nearer_and_keep_the_data():
 
 
 @pytest.mark.usefixtures("_beside")
-def test_the_model_does_not_wait_for_a_pairing_that_is_shorter_than_its_step():
-    class Slow(Independent):
+def test_the_next_pairing_is_made_while_the_model_takes_its_step():
+    made = multiprocessing.get_context("fork").Value("i", 0)
+
+    class Counted(Independent):
         def __call__(self, pair, *, generator=None):
-            time.sleep(0.05)
+            made.value += 1
             return pair
 
-    def wait(ahead):
-        module = flow(vector_config(), coupling=Slow())
+    def made_without_being_asked(ahead, seconds):
+        made.value = 0
+        module = flow(vector_config(), coupling=Counted())
         found = iter(PairLoader(module, stream(DATA.train, batch_size=8), ahead=ahead))
         next(found)
-        waited = 0.0
-        for _ in range(5):
-            time.sleep(0.1)  # the step
-            start = time.perf_counter()
-            next(found)
-            waited += time.perf_counter() - start
-        return waited
+        until = time.monotonic() + seconds  # the step
+        while made.value < 2 and time.monotonic() < until:
+            time.sleep(0.01)
+        return made.value - 1
 
-    assert wait(0) > 0.25
-    assert wait(1) < 0.1
+    assert made_without_being_asked(0, 0.2) == 0
+    assert made_without_being_asked(1, 60.0) >= 1
 
 
 @pytest.mark.usefixtures("_beside")
