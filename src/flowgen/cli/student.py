@@ -10,8 +10,8 @@ from flowgen.cli.assemble import make
 from flowgen.cli.console import say
 from flowgen.cli.train import LOADER_KEYS
 from flowgen.core import FlowMap, InputError, Pair, VelocityField, generator_for
-from flowgen.models import PROMPT, Conditioners
-from flowgen.paths import AffinePath, check_agreement, check_conventions
+from flowgen.models import PROMPT, Conditioners, ConsistencyField
+from flowgen.paths import AffinePath, Velocity, check_agreement, check_conventions
 from flowgen.pipeline import Pipeline, teacher_pipeline
 from flowgen.training import FlowModule
 from flowgen.training.state import start_from
@@ -190,6 +190,8 @@ class _Velocity:
         self.domain: tuple[float, float] = getattr(field, "domain", (0.0, 1.0))
 
     def __call__(self, x: torch.Tensor, t: torch.Tensor, cond: Any = None) -> torch.Tensor:
+        if isinstance(self.field, ConsistencyField):
+            return self.field.predict(x, t, cond, Velocity())
         if isinstance(self.field, FlowMap):
             return self.field.mean_velocity(x, t, t, cond)
         return self.field(x, t, cond)

@@ -32,6 +32,7 @@ from flowgen.distill.step_weights import Even, PerNoiseStep, PerStep, StepWeight
 from flowgen.distill.students import draw_intervals, flow_map
 from flowgen.distill.tangents import Normalised, NormalisedDerivative, Plain, Ramp, Tangent
 from flowgen.distill.together import Part, Together
+from flowgen.distill.trig_consistency import TrigConsistency
 from flowgen.distill.triples import (
     Approach,
     Dyadic,
@@ -54,6 +55,7 @@ from flowgen.distill.velocity_distillation import KullbackLeibler, VelocityDisti
 
 __all__ = [
     "AlongPath",
+    "TrigConsistency",
     "AlongVelocity",
     "FirstStep",
     "OwnJump",

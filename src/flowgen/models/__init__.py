@@ -3,6 +3,7 @@
 from flowgen.models.attention import Attention, attend, math_attention
 from flowgen.models.conditioner import Conditioner, Conditioners, asked_for
 from flowgen.models.conditioning import Classes, ConditionEmbedding, LabelEmbedding, TextEmbedding
+from flowgen.models.consistency_field import ConsistencyField
 from flowgen.models.diffusers_network import DiffusersNetwork
 from flowgen.models.dit import DiT
 from flowgen.models.feed_forward import GELUFeedForward, SwiGLU
@@ -56,6 +57,7 @@ __all__ = [
     "ConditionEmbedding",
     "Conditioner",
     "Conditioners",
+    "ConsistencyField",
     "CrossAttended",
     "DiT",
     "Extrapolate",

@@ -38,6 +38,7 @@ from flowgen.paths.schedule import Schedule
 from flowgen.paths.self_check import ConventionCheck, check_agreement, check_conventions
 from flowgen.paths.tabulated import Tabulated
 from flowgen.paths.trig import Trig
+from flowgen.paths.trig_flow import TrigFlowPoint, TrigFlowPrediction, to_trig_flow
 from flowgen.paths.variance_preserving import VP, Cosine, LinearVP
 
 __all__ = [
@@ -76,11 +77,14 @@ __all__ = [
     "ToEDM",
     "ToTrigFlow",
     "Trig",
+    "TrigFlowPoint",
+    "TrigFlowPrediction",
     "Velocity",
     "check_agreement",
     "check_conventions",
     "conditional_energy",
     "convert",
+    "to_trig_flow",
     "error_of_data",
     "error_of_model",
     "guidance_scale_from_w",
