@@ -5,32 +5,30 @@ renamed, so that a crash while writing leaves the previous one whole; copies by 
 one are further names of the same bytes where the file system has links. Two copies are kept by
 default, the newest and the one before: where the newest bytes are damaged, a run goes on from the
 others.
+
+Training need not wait for the disk: the state of the step is copied to main memory, and a thread
+writes the copy while the next steps are taken. One file at most is being written; the next one, the
+end of the run and a request to stop wait for it.
 """
 
 import math
-import os
-import re
-import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from flowgen.core import InputError
-from flowgen.pipeline import atomic
 from flowgen.pipeline.checkpoint import LAST
+from flowgen.training.checkpoint_files import CheckpointFiles, remove_leftovers
+from flowgen.training.host_copy import free_memory, host_copy, tensor_bytes
 from flowgen.training.interruption import StopRequested
 from flowgen.training.loggers.worker import tell
 from flowgen.training.processes import Processes
 from flowgen.training.state import capture
+from flowgen.training.writer import Writer
 
-_COPY = re.compile(r"step_(\d{7,})\.ckpt")
-_LEFTOVER = re.compile(r"\..+\.[a-z0-9_]{8}")
 _BETTER = {"min": float.__lt__, "max": float.__gt__}
 
 
@@ -49,6 +47,9 @@ class Checkpoints(Checkpoint):
         best_metric: Name of a logged number; ``best.ckpt`` is the checkpoint with its best value,
             looked at whenever one is due. None for no such file.
         best_mode: Whether the ``min`` or the ``max`` of it is best.
+        asynchronous: Whether due checkpoints are written while training goes on; None where a copy
+            of the state takes at most a third of the free main memory. The first and the last one
+            are always waited for.
 
     Raises:
         InputError: If a number is out of range, or ``best_mode`` is neither.
@@ -64,6 +65,7 @@ class Checkpoints(Checkpoint):
         keep_every: int | None = None,
         best_metric: str | None = None,
         best_mode: str = "min",
+        asynchronous: bool | None = None,
     ) -> None:
         for name, value in (("every_n_steps", every_n_steps), ("keep_every", keep_every)):
             if value is not None and value < 1:
@@ -84,9 +86,13 @@ class Checkpoints(Checkpoint):
         self.keep_every = keep_every
         self.best_metric = best_metric
         self.best_mode = best_mode
+        self.asynchronous = asynchronous
+        self.files = CheckpointFiles(self.path, keep_last, keep_every)
         self._best: float | None = None
         self._missing_told = False
         self._saved: tuple[int, int] | None = None
+        self._writer = Writer()
+        self._before: tuple[float | None] | None = None
         self._looked_at = 0
         self._since = 0.0
         self._processes: Processes | None = None
@@ -110,11 +116,11 @@ class Checkpoints(Checkpoint):
         self._since = time.monotonic()
         self._looked_at = trainer.global_step
         if trainer.is_global_zero:
-            _remove_leftovers(self.folder, self.path.parent)
+            remove_leftovers(self.folder, self.path.parent)
         if trainer.global_step > 0:  # resumed, from a checkpoint
             self._saved = self._place(trainer, pl_module)
             return
-        problem = self._save(trainer, pl_module)
+        problem = self._save(trainer, pl_module, wait=True)
         if problem:
             raise InputError(
                 f"the first checkpoint cannot be written to {self.path.parent} ({problem}): make "
@@ -131,6 +137,8 @@ class Checkpoints(Checkpoint):
     ) -> None:
         """Save where the step or the time is due."""
         del outputs, batch, batch_idx
+        if self._writer.broken:
+            self._writer.finish()
         step = trainer.global_step
         due = step > self._looked_at and any(
             every is not None and step % every == 0
@@ -143,9 +151,7 @@ class Checkpoints(Checkpoint):
             [late_anywhere] = self._processes.largest(int(late))
             due = due or bool(late_anywhere)
         if due:
-            problem = self._save(trainer, pl_module)
-            if problem:
-                self._tell(f"the checkpoint of step {step} cannot be written ({problem}): ")
+            self._save(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the final weights.
@@ -153,7 +159,7 @@ class Checkpoints(Checkpoint):
         Raises:
             InputError: If that fails: what was learnt since the last checkpoint is lost.
         """
-        problem = self._save(trainer, pl_module)
+        problem = self._save(trainer, pl_module, wait=True)
         if problem:
             raise InputError(
                 f"the final checkpoint cannot be written to {self.path.parent} ({problem}): make "
@@ -165,66 +171,63 @@ class Checkpoints(Checkpoint):
     ) -> None:
         """Save what was learnt when somebody asks to stop."""
         if isinstance(exception, StopRequested) and self._processes is not None:
-            problem = self._save(trainer, pl_module)
+            problem = self._save(trainer, pl_module, wait=True)
             if problem:
                 self._tell(f"the last steps are lost, no checkpoint can be written ({problem}): ")
 
     def _tell(self, line: str) -> None:
         tell(f"{line}the one before stays, and the next due point tries again")
 
-    def _save(self, trainer: Trainer, pl_module: LightningModule) -> str:
-        """Save unless it has been saved; return why it could not be, or nothing."""
+    def _save(self, trainer: Trainer, pl_module: LightningModule, *, wait: bool = False) -> str:
+        """Save unless it has been saved.
+
+        With ``wait`` return why it could not be, or nothing; without, that is told once it is known
+        and returned never.
+        """
         assert self._processes is not None
         self._since = time.monotonic()
+        self._finish()
         place = self._place(trainer, pl_module)
         if place == self._saved:
             return ""
         best, better = self._best, self._better(trainer)
         content = capture(trainer, self._processes)
-        problem = ""
+        self._saved, self._before = place, (best,)
         if trainer.is_global_zero:
-            problem = self._write(content, trainer.global_step, better)
-        problem = self._processes.from_first(problem)
+            step, behind = trainer.global_step, not wait and self._has_room(content)
+            kept = host_copy(content) if behind else content
+
+            def work() -> str:
+                problem = self._write(kept, step, better)
+                if problem and not wait:
+                    self._tell(f"the checkpoint of step {step} cannot be written ({problem}): ")
+                return problem
+
+            self._writer.start(work, behind=behind)
+        return self._finish() if wait else ""
+
+    def _finish(self) -> str:
+        """Wait for what is being written; return why it could not be, or nothing."""
+        if self._before is None:
+            return ""
+        assert self._processes is not None
+        problem = self._processes.from_first(self._writer.finish())
         if problem:
-            self._best = best
-        else:
-            self._saved = place
+            self._saved, [self._best] = None, self._before
+        self._before = None
         return problem
+
+    def _has_room(self, content: dict[str, Any]) -> bool:
+        if self.asynchronous is not None:
+            return self.asynchronous
+        free = free_memory()
+        return free is not None and 3 * tensor_bytes(content) <= free
 
     def _place(self, trainer: Trainer, pl_module: LightningModule) -> tuple[int, int]:
         return trainer.global_step, int(getattr(pl_module, "batches_seen", 0))
 
     def _write(self, content: dict[str, Any], step: int, better: bool) -> str:
-        try:
-            with _disk(), atomic(self.path) as temporary, temporary.open("wb") as file:
-                torch.save(content, file)
-        except OSError as error:
-            return error.strerror or str(error)
-        try:
-            if better:
-                _copy(self.path, self.path.with_name("best.ckpt"))
-            if self._kept(step) or self.keep_last:
-                _copy(self.path, self.path.with_name(f"step_{step:07d}.ckpt"))
-            self._remove_old(step)
-        except OSError as error:
-            tell(f"no copy of the checkpoint of step {step} ({error.strerror or error})")
-        return ""
-
-    def _kept(self, step: int) -> bool:
-        return self.keep_every is not None and step > 0 and step % self.keep_every == 0
-
-    def _remove_old(self, step: int) -> None:
-        found = {
-            int(match[1]): path
-            for path in self.path.parent.iterdir()
-            if (match := _COPY.fullmatch(path.name))
-        }
-        # Later ones are of a future that a resumed run has left.
-        past = sorted(each for each in found if each <= step)
-        newest = past[max(0, len(past) - self.keep_last) :]
-        for each in found:
-            if each not in newest and not (each <= step and self._kept(each)):
-                found[each].unlink(missing_ok=True)
+        return self.files.write(content, step, best=better)
 
     def _better(self, trainer: Trainer) -> bool:
         """Whether the metric is better than ever; remembered as the best from now on."""
@@ -244,38 +247,3 @@ class Checkpoints(Checkpoint):
             return False
         self._best = value
         return True
-
-
-@contextmanager
-def _disk() -> Iterator[None]:
-    """Raise the system's error where torch hides it behind one of its own."""
-    try:
-        yield
-    except RuntimeError as error:
-        if isinstance(error.__context__, OSError):
-            raise error.__context__ from None
-        raise
-
-
-def _copy(file: Path, target: Path) -> None:
-    """Give ``file`` a second name, replacing what had it; copy it where there are no links."""
-    temporary = target.with_name(f".{target.name}.linking_")
-    temporary.unlink(missing_ok=True)
-    try:
-        os.link(file, temporary)
-        temporary.replace(target)
-    except OSError:
-        with atomic(target) as copy:
-            shutil.copyfile(file, copy)
-    finally:
-        # Renaming one name of a file to another name of it does nothing.
-        temporary.unlink(missing_ok=True)
-
-
-def _remove_leftovers(*folders: Path) -> None:
-    """Remove the temporary files of a process that was killed while it wrote."""
-    for folder in folders:
-        with suppress(OSError):
-            for path in folder.iterdir():
-                if _LEFTOVER.fullmatch(path.name) and path.is_file():
-                    path.unlink(missing_ok=True)
