@@ -9,7 +9,7 @@ import random
 import socket
 import sys
 import traceback
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -45,6 +45,38 @@ def in_fresh_process(function, *args, **kwargs):
     """
     with ProcessPoolExecutor(1, mp_context=server()) as pool:
         return pool.submit(_call, free_port(), function, args, kwargs).result()
+
+
+def in_two_processes(function, *args, seconds=250):
+    """Return ``function(...)`` of each of two new processes, connected as ``torchrun`` would."""
+    port = free_port()
+    pools = [ProcessPoolExecutor(1, mp_context=server()) for _ in range(2)]
+    try:
+        futures = [
+            pool.submit(_call_as, rank, port, function, args) for rank, pool in enumerate(pools)
+        ]
+        done, waiting = wait(futures, timeout=seconds, return_when=FIRST_EXCEPTION)
+        for future in done:
+            future.result()  # one that fails leaves the other waiting for it
+        assert not waiting, f"not done after {seconds} s"
+        return [future.result() for future in futures]
+    finally:
+        for pool in pools:
+            for process in list((pool._processes or {}).values()):
+                process.kill()
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _call_as(rank, port, function, args):
+    os.environ |= {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "GROUP_RANK": "0",
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+    }
+    return _call(port, function, args, {})
 
 
 def _call(port, function, args, kwargs):

@@ -16,6 +16,7 @@ TRAINERS = {
     "cpu": [],
     "gpu": ["trainer.accelerator=cpu", "trainer.precision=bf16-mixed"],
     "ddp": ["trainer.accelerator=cpu", "trainer.devices=1"],
+    "fsdp2": ["trainer.accelerator=cpu", "trainer.devices=1"],
 }
 """Overrides without which a machine cannot be walked here; a GPU recipe runs on the CPU."""
 

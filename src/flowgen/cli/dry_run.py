@@ -143,6 +143,8 @@ def _due(cfg: DictConfig, callback: str) -> int:
 def _checkpoint_bytes(flow: Any) -> int:
     import torch
 
+    from flowgen.training.sharding import gathered
+
     class Counter(io.RawIOBase):
         size = 0
 
@@ -156,6 +158,7 @@ def _checkpoint_bytes(flow: Any) -> int:
     counter = Counter()
     optimizers = [optimizer.state_dict() for optimizer in flow.trainer.optimizers]
     content = {"state_dict": flow.state_dict(), "optimizer_states": optimizers}
+    content = gathered(content, keep=True)
     torch.save(content, counter)  # pyright: ignore[reportArgumentType]  # all that it calls is there
     return counter.size
 

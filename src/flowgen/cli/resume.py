@@ -23,6 +23,7 @@ from flowgen.training.state import STATE
 FREE = (
     *("run_dir", "resume", "logger", "callbacks", "threads", "debug"),
     *("data.num_workers", "trainer.accelerator", "trainer.devices", "trainer.num_nodes"),
+    "trainer.strategy",
 )
 """Settings of this machine and of what is written, which leave a run what it is."""
 

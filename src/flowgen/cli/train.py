@@ -67,7 +67,14 @@ def run(cfg: DictConfig) -> Path:
     from flowgen.cli.session import session
     from flowgen.core import DataCoupling, InputError
     from flowgen.data import learnt_from
-    from flowgen.training import BesideTeacher, Evaluate, Interruption, Resume
+    from flowgen.training import (
+        BesideTeacher,
+        Evaluate,
+        FullySharded,
+        Interruption,
+        Resume,
+        check_shardable,
+    )
 
     quiet()
     given = overrides()
@@ -114,6 +121,8 @@ def run(cfg: DictConfig) -> Path:
     cfg.run_dir = str(start.folder or run_folder(cfg.run_dir, cfg.name, first=first))
     trainer = loop(cfg)
     flow = module(cfg)
+    if isinstance(trainer.strategy, FullySharded):
+        check_shardable(flow)
     if flow.pipeline.sampler.start is not None:
         raise InputError(
             "this sampler starts from a file that is fitted to a trained model: train with another "
@@ -169,6 +178,8 @@ def run(cfg: DictConfig) -> Path:
 def run_folder(given: str | None, name: str, *, first: bool = True) -> Path:
     """Return where the run writes: the folder given, else a new ``runs/<name>/<time>``.
 
+    Jobs of a sweep, which may start together on several machines, add their number.
+
     Args:
         given: The user's folder, or None.
         name: Of the run.
@@ -177,6 +188,7 @@ def run_folder(given: str | None, name: str, *, first: bool = True) -> Path:
     Raises:
         InputError: If the folder given already holds a run.
     """
+    from flowgen.cli.jobs import job_number
     from flowgen.core import InputError
     from flowgen.pipeline.checkpoint import LAST
 
@@ -190,7 +202,9 @@ def run_folder(given: str | None, name: str, *, first: bool = True) -> Path:
                 "another folder"
             )
         return folder
-    folder = Path("runs") / name / time.strftime("%Y-%m-%d_%H-%M-%S")
+    job = job_number()
+    mark = "" if job is None else f"_job{job}"
+    folder = Path("runs") / name / f"{time.strftime('%Y-%m-%d_%H-%M-%S')}{mark}"
     candidate, number = folder, 1
     while candidate.exists():
         candidate, number = folder.with_name(f"{folder.name}-{number}"), number + 1

@@ -28,6 +28,7 @@ class FlowAndScore(nn.Module):
 
     Attributes:
         learns_score: True: the field needs a second network, for the latent noise.
+        only_calls: True: the model is only called, so that its weights may lie in shards.
 
     Raises:
         InputError: If the path has no latent noise or ``score_weight`` is not > 0.
@@ -37,6 +38,7 @@ class FlowAndScore(nn.Module):
     """
 
     learns_score: bool = True
+    only_calls: bool = True
 
     def __init__(
         self,

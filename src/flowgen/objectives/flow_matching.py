@@ -27,12 +27,17 @@ class FlowMatching(nn.Module):
         weighting: Factor at each time; 1 if None.
         distance: Of prediction and target; squared, mean over dimensions, if None.
 
+    Attributes:
+        only_calls: True: the model is only called, so that its weights may lie in shards.
+
     Raises:
         InputError: If the path has latent noise and the prediction is not the velocity.
 
     Source: Lipman et al. 2023, arXiv 2210.02747, eq. 9; Liu et al. 2023, arXiv 2209.03003, eq. 1;
         Albergo and Vanden-Eijnden 2023, arXiv 2209.15571, eq. 9.
     """
+
+    only_calls: bool = True
 
     def __init__(
         self,

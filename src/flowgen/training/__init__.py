@@ -5,6 +5,7 @@ from flowgen.training.beside_teacher import BesideTeacher, few_step
 from flowgen.training.checkpoints import Checkpoints
 from flowgen.training.ema import EMA
 from flowgen.training.evaluate import Evaluate
+from flowgen.training.fully_sharded import FullySharded, check_shardable
 from flowgen.training.interruption import Interruption, StopRequested
 from flowgen.training.module import FlowModule
 from flowgen.training.pairing import Paired, PairLoader
@@ -23,6 +24,7 @@ __all__ = [
     "Checkpoints",
     "Evaluate",
     "FlowModule",
+    "FullySharded",
     "Interruption",
     "PairLoader",
     "Paired",
@@ -33,6 +35,7 @@ __all__ = [
     "SampleGrid",
     "StopRequested",
     "TimeBins",
+    "check_shardable",
     "few_step",
     "small_autoencoder",
     "warmup_constant",

@@ -107,14 +107,16 @@ class BesideTeacher(Callback):
         del outputs, batch, batch_idx
         step = trainer.global_step
         due = step % self.every_n_steps == 0 or step == trainer.max_steps
-        if step > 0 and due and step != self._compared and trainer.is_global_zero:
+        if step > 0 and due and step != self._compared:
             self._compared = step
             self._compare(trainer, pl_module)
 
     def _compare(self, trainer: Trainer, module: LightningModule) -> None:
         assert isinstance(module, FlowModule)
-        assert self._ends is not None
         step, averaged = trainer.global_step, module.averaged()
+        if not trainer.is_global_zero:
+            return
+        assert self._ends is not None
         found: dict[str, Tensor] = {"teacher": self._ends}
         errors: dict[str, float] = {}
         with isolate_rng():

@@ -140,6 +140,8 @@ def fail(module: "FlowModule", pair: Pair, step: int) -> NoReturn:
     """
     module.batches_seen -= 1  # the batch was counted already
     processes = Processes(module.trainer)
+    # The run ends here: from now on each process does without the others.
+    module.pipeline = module.pipeline.with_field(module.whole(module.pipeline.field))
     found, broken, line = _found(module, pair, step)
     reports = processes.gather((broken, line))
     teller = next((rank for rank, (is_broken, _) in enumerate(reports) if is_broken), 0)

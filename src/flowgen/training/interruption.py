@@ -1,9 +1,10 @@
-"""Leave training on SIGTERM or SIGINT between two steps, with everything learnt so far saved.
+"""Leave training on a signal between two steps, with everything learnt so far saved.
 
-A signal that comes inside a step waits for the end of the step; one that comes between steps (while
-a picture is drawn or an evaluation runs) is obeyed at once. With several processes the signal may
-reach one of them only: they agree after each step, so that all leave after the same one. A second
-SIGINT ends at once, without saving.
+The signals are SIGTERM, SIGINT, and SIGUSR1 and SIGUSR2, by which clusters announce that the time
+of a job is up. One that comes inside a step waits for the end of the step; one that comes between
+steps (while a picture is drawn or an evaluation runs) is obeyed at once. With several processes the
+signal may reach one of them only: they agree after each step, so that all leave after the same one.
+A second SIGINT ends at once, without saving.
 """
 
 import signal
@@ -15,7 +16,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from flowgen.training.processes import Processes
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_USER = ("SIGUSR1", "SIGUSR2")  # which Windows does not have
+ANNOUNCED = tuple(getattr(signal, name) for name in _USER if hasattr(signal, name))
+"""Signals that announce the end of a job's time."""
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, *ANNOUNCED)
 """Signals that ask a run to stop."""
 
 

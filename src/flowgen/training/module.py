@@ -43,6 +43,7 @@ from flowgen.training.loggers import resume_at
 from flowgen.training.micro_batches import chunks
 from flowgen.training.pairing import Paired, paired_alone, state_of
 from flowgen.training.phases import Phases, clock_for
+from flowgen.training.sharding import Sharding, whole
 from flowgen.training.time_bins import TimeBins
 
 
@@ -116,6 +117,7 @@ class FlowModule(LightningModule):
         self.guard = FiniteGuard(max_skipped)
         self.critic = critic_of(objective, max_skipped)
         self.nonfinite = None if nonfinite is None else Path(nonfinite)
+        self.sharding: Sharding | None = None
         self.batches_seen = 0
         self.coupling_state: Mapping[str, Any] | None = None
         # Inside a step weights, optimiser and counters do not belong together.
@@ -127,8 +129,15 @@ class FlowModule(LightningModule):
         return self._coupling[0]
 
     def averaged(self) -> Pipeline:
-        """Return the pipeline with the averaged weights."""
-        return self.pipeline.with_field(self.ema.field)
+        """Return the pipeline with the averaged weights.
+
+        Where weights lie in shards these are gathered into a copy, and every process must call it.
+        """
+        return self.pipeline.with_field(self.whole(self.ema.field))
+
+    def whole(self, field: nn.Module) -> nn.Module:
+        """Return a field of this module with whole weights: a copy if its own lie in shards."""
+        return field if self.sharding is None else self.sharding.whole(field)
 
     def rehearse(self, batch: Mapping[str, Tensor]) -> None:
         """Take a batch through coupling and objective without learning, to see that all parts fit.
@@ -218,7 +227,7 @@ class FlowModule(LightningModule):
         with phases.phase("optimizer"):
             groups = optimizer.param_groups
             learnt = [p for group in groups for p in group["params"]]
-            norm = clip_grad_norm_(learnt, self.clip)
+            norm = whole(clip_grad_norm_(learnt, self.clip))
             taken = self.guard.takes(norm, total, self.over_all)
             if taken:
                 self._update(optimizer, norm, step, losses, pair)

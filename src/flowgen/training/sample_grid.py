@@ -64,12 +64,14 @@ class SampleGrid(Callback):
 
     def _draw(self, trainer: Trainer, module: LightningModule) -> None:
         step = trainer.global_step
-        if not trainer.is_global_zero or step == self._drawn:
+        if step == self._drawn:
             return
+        self._drawn = step
         assert isinstance(module, FlowModule)
-        pipeline = module.averaged()
+        pipeline = module.averaged()  # by every process, which may hold a part of the weights
+        if not trainer.is_global_zero:
+            return
         samples = pipeline.sample(self.num_samples, seed=self.seed)
         path = self.folder / f"step_{step:07d}.png"
         save_picture(samples, path, columns=self.columns, title=f"step {step}")
-        self._drawn = step
         show_picture(trainer.loggers, "samples", path, step)

@@ -26,6 +26,7 @@ from flowgen.data import Batches
 from flowgen.pipeline.checkpoint import clean_names
 from flowgen.training.module import FlowModule
 from flowgen.training.processes import Processes
+from flowgen.training.sharding import shares
 
 STATE = "training"
 """Where the state stands in a training checkpoint."""
@@ -39,6 +40,8 @@ _PARTS = ("source", "sampler", "codec", "conditioner")
 
 def capture(trainer: Trainer, processes: Processes) -> dict[str, Any]:
     """Return the content of a checkpoint; every process must call it.
+
+    Weights that lie in shards are whole, on the first process; the others have None there.
 
     Raises:
         InputError: If a part keeps a state that is no plain value and could not be read again.
@@ -122,9 +125,11 @@ def _module(trainer: Trainer) -> FlowModule:
 
 def _load_weights(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     # A network that is compiled or wrapped has longer names than the file.
-    own = clean_names({name: name for name in module.state_dict()})
+    present = module.state_dict()
+    own = clean_names({name: name for name in present})
+    renamed = {own.get(name, name): value for name, value in state.items()}
     try:
-        module.load_state_dict({own.get(name, name): value for name, value in state.items()})
+        module.load_state_dict(shares(renamed, present))
     except RuntimeError as error:
         detail = " ".join(str(error).split())[:300]
         raise InputError(f"the checkpoint's weights do not fit this run: {detail}") from error
