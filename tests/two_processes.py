@@ -72,6 +72,7 @@ def _call_as(rank, port, function, args):
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
         "GROUP_RANK": "0",
+        "TORCHELASTIC_RUN_ID": "test",
         "WORLD_SIZE": "2",
         "LOCAL_WORLD_SIZE": "2",
         "MASTER_ADDR": "127.0.0.1",

@@ -143,6 +143,23 @@ def test_ctrl_c_is_130_and_prints_the_command_that_goes_on(place, monkeypatch, c
     assert_ends_like_the_whole(STOPPED)
 
 
+def test_a_signal_that_another_program_handles_is_passed_on(place, monkeypatch):
+    """submitit puts a job back into the queue: once the checkpoint is there, not before."""
+    seen = []
+
+    def handle(signum, frame):
+        seen.append((signum, content(STOPPED)["global_step"], record(STOPPED)["status"]))
+
+    before = signal.signal(signal.SIGUSR2, handle)
+    try:
+        with monkeypatch.context() as patch:
+            stop_after(patch, 7, signal.SIGUSR2)
+            assert main(["train", f"resume={STOPPED}"]) == 128 + signal.SIGUSR2
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert seen == [(signal.SIGUSR2, 7, "interrupted")]
+
+
 def test_auto_starts_a_new_run_where_there_is_none_of_this_config(place, capsys):
     assert main(["train", *MOONS, "optimizer.lr=0.01", "resume=auto"]) == 0
     out = capsys.readouterr().out
@@ -310,7 +327,7 @@ def test_a_full_disk_before_the_first_step_is_one_line(place, monkeypatch, capfd
         patch.setattr("flowgen.pipeline.checkpoint.writing.os.fsync", fsync)
         assert "No space left on device" in refused(capfd, *MOONS, "run_dir=new")
     with monkeypatch.context() as patch:
-        patch.setattr("flowgen.training.checkpoints.torch.save", lambda *_: fsync(0))
+        patch.setattr("flowgen.training.checkpoint_files.torch.save", lambda *_: fsync(0))
         assert "the first checkpoint cannot be written" in refused(capfd, *MOONS, "run_dir=two")
     assert record("two")["status"] == "failed"
     assert not list(Path("two/checkpoints").iterdir())

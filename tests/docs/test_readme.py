@@ -82,6 +82,8 @@ def understood(words):
     """Check one command line as far as the program does before it builds anything."""
     if words[:3] == ["python", "-m", "flowgen"]:
         words = ["flowgen", *words[3:]]
+    if words[0] == "torchrun":
+        words = words[words.index("-m") + 1 :]
     program, rest = Path(words[0]).name, words[1:]
     if program == "make":
         targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M)

@@ -75,6 +75,9 @@ def message_for(error: BaseException) -> str | None:
     if isinstance(error, _loaded("torch.distributed", "DistNetworkError")):
         found = _one_line(str(error))
         return f"the processes cannot meet: {found} Set MASTER_PORT to a free port and start again"
+    if isinstance(error, _loaded("submitit.core.utils", "UncompletedJobError", "FailedJobError")):
+        told = _one_line(" ".join(str(error).splitlines()[:2]))
+        return f"a job of the sweep ended without a result: {told}"
     return None
 
 

@@ -1,4 +1,7 @@
-"""``flowgen evaluate``: measure a checkpoint, and say how each number was made."""
+"""``flowgen evaluate``: measure a checkpoint, and say how each number was made.
+
+Started as several processes, these share the samples, and the first one writes.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -19,6 +22,13 @@ def run(cfg: DictConfig) -> Path:
     Raises:
         InputError: If the checkpoint, the data or a setting cannot be used.
     """
+    from flowgen.cli.together import together
+
+    with together(cfg) as processes:
+        return _evaluate(cfg, processes)
+
+
+def _evaluate(cfg: DictConfig, processes: Any) -> Path:
     from flowgen.cli.nfe_sweep import asked_for, run_sweep
     from flowgen.cli.restore import home, restore
     from flowgen.core import InputError
@@ -35,14 +45,17 @@ def run(cfg: DictConfig) -> Path:
     seen = pipeline.codec.encoded_shape(data.shape)
     if tuple(seen) != pipeline.shape:
         raise InputError(f"the data has shape {tuple(seen)}, the model {pipeline.shape}")
-    setting = Setting(pipeline, data, cfg.num_samples, cfg.seed, cfg.chunk)
+    setting = Setting(pipeline, data, cfg.num_samples, cfg.seed, cfg.chunk, processes.shards)
     measures = chosen(cfg, setting, sweeping)
     if sweeping:
         result = run_sweep(cfg, setting, measures, out)
     else:
         figures = measured(measures, setting)
         result = {"figures": figures, "protocol": protocol(setting)}
-        say(figures_text(figures))
+        if processes.first:
+            say(figures_text(figures))
+    if not processes.first:
+        return out
     about = {"checkpoint": str(cfg.checkpoint), "weights": cfg.weights, **result["protocol"]}
     result["protocol"] = about
     with atomic(out) as temporary:

@@ -2,12 +2,15 @@
 
 Hydra by itself writes ``outputs/``, ``.hydra/`` and log files before a job starts; here a run
 folder appears only when the verb has built everything, so Hydra is told to stay in place. What a
-job raises leaves Hydra untouched, wrapped in an exception that Hydra does not catch.
+job raises leaves Hydra untouched, wrapped in an exception that Hydra does not catch. A launcher may
+run the jobs of a sweep in other processes, on other machines: it needs a folder that all of them
+see, and hands back what a job has raised.
 """
 
 import importlib
 import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,7 +67,7 @@ def _run_hydra(verb: Verb, line: Flags, words: Sequence[str], jobs: int) -> None
     import hydra
     from hydra.core.hydra_config import HydraConfig
 
-    ours = list(sys.argv)
+    ours, here = list(sys.argv), os.getpid()
     before = HydraConfig.instance().cfg
 
     def task(config: "DictConfig") -> None:
@@ -73,13 +76,20 @@ def _run_hydra(verb: Verb, line: Flags, words: Sequence[str], jobs: int) -> None
                 _announce(jobs)
                 importlib.import_module(verb.module).run(config)
         except Exception as error:
+            if os.getpid() != here:
+                raise
             raise _JobFailedError(error) from error
 
     main = hydra.main(
         config_path=str(line.tree.folders[-1]), config_name=line.config_name, version_base="1.3"
     )
     with TemporaryDirectory(prefix="flowgen-sweep-") as scratch, _full_errors():
-        settings = {**_STAY_IN_PLACE, "hydra.job.name": verb.name, "hydra.sweep.dir": scratch}
+        launcher = _launcher(line.overrides)
+        sweep = scratch if launcher is None else time.strftime("multirun/%Y-%m-%d_%H-%M-%S")
+        settings = {**_STAY_IN_PLACE, "hydra.job.name": verb.name, "hydra.sweep.dir": sweep}
+        if launcher is not None and line.multirun and line.runs:
+            sys.stdout.write(f"{jobs} jobs go to {launcher}; what they print: {sweep}/.submitit\n")
+            sys.stdout.flush()
         given = {text.partition("=")[0] for text in line.overrides}
         stay = [f"{key}={value}" for key, value in settings.items() if key not in given]
         with _argv([f"flowgen {verb.name}", *stay, *line.overrides, *line.flags]):
@@ -90,6 +100,12 @@ def _run_hydra(verb: Verb, line: Flags, words: Sequence[str], jobs: int) -> None
             finally:
                 # Hydra leaves it behind after --cfg and --info.
                 HydraConfig.instance().cfg = before
+
+
+def _launcher(overrides: Sequence[str]) -> str | None:
+    """Return the launcher that is asked for in place of Hydra's own."""
+    asked = [text.partition("=")[2] for text in overrides if text.startswith("hydra/launcher=")]
+    return asked[-1] if asked and asked[-1] != "basic" else None
 
 
 def _job_argv(ours: list[str], verb: Verb, words: Sequence[str], line: Flags) -> list[str]:

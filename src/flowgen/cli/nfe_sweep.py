@@ -28,7 +28,7 @@ def run_sweep(cfg: DictConfig, setting: Any, measures: list[Any], out: Path) -> 
     from tqdm import tqdm
 
     from flowgen.core import InputError
-    from flowgen.evaluation import Fine, protocol, rows_text, save_plot, sweep, variants
+    from flowgen.evaluation import Fine, protocol, sweep, variants
 
     steps = [] if cfg.num_steps is None else list(cfg.num_steps)
     if any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in steps):
@@ -44,22 +44,31 @@ def run_sweep(cfg: DictConfig, setting: Any, measures: list[Any], out: Path) -> 
     fine = Fine(cfg.fine.num_steps, cfg.fine.num_samples)
     lpips = lpips_of(cfg, setting)
     rows = []
-    with tqdm(total=len(wanted), desc="sweeping", leave=False) as bar:
+    first = setting.shards.rank == 0
+    with tqdm(total=len(wanted), desc="sweeping", leave=False, disable=not first) as bar:
         for row in sweep(setting, wanted, measures, fine, lpips=lpips):
             rows.append(row)
             bar.set_postfix_str(f"{row['sampler']} {row['num_steps']}", refresh=False)
             bar.update()
+    about = protocol(setting) | {"fine": str(fine)}
+    for name in ("sampler", "grid", "steps", "evaluations_per_sample"):
+        del about[name]
+    if first:
+        _show(rows, out, f"{setting.data.name}, {setting.num_samples} samples")
+    return {"figures": {}, "rows": rows, "protocol": about}
+
+
+def _show(rows: list[dict[str, Any]], out: Path, title: str) -> None:
+    """Print the table and draw the plot."""
+    from flowgen.evaluation import rows_text, save_plot
+
     shown = [{k: v for k, v in row.items() if not k.endswith("_floor")} for row in rows]
     floors = {k: v for row in rows for k, v in row.items() if k.endswith("_floor")}
     say(rows_text([*shown, {k.removesuffix("_floor"): v for k, v in floors.items()}]))
     say("last line: floors; nfe: evaluations of the field; network_rows: what guidance makes of it")
     picture = out.with_suffix(".png")
-    save_plot(rows, picture, title=f"{setting.data.name}, {setting.num_samples} samples")
+    save_plot(rows, picture, title=title)
     say(f"plot: {picture}")
-    about = protocol(setting) | {"fine": str(fine)}
-    for name in ("sampler", "grid", "steps", "evaluations_per_sample"):
-        del about[name]
-    return {"figures": {}, "rows": rows, "protocol": about}
 
 
 def lpips_of(cfg: DictConfig, setting: Any) -> Any:

@@ -1,4 +1,7 @@
-"""``flowgen sample``: draw samples from a checkpoint into a picture, files or arrays."""
+"""``flowgen sample``: draw samples from a checkpoint into a picture, files or arrays.
+
+Started as several processes, each draws a part of the samples and the first one writes them all.
+"""
 
 import time
 from pathlib import Path
@@ -18,6 +21,13 @@ def run(cfg: DictConfig) -> Path | None:
     Raises:
         InputError: If the checkpoint, a label, a number or the output cannot be used.
     """
+    from flowgen.cli.together import together
+
+    with together(cfg) as processes:
+        return _sample(cfg, processes)
+
+
+def _sample(cfg: DictConfig, processes: Any) -> Path | None:
     import torch
     from tqdm import tqdm
 
@@ -31,18 +41,24 @@ def run(cfg: DictConfig) -> Path | None:
     write = writer(out, columns=cfg.columns)
     if cfg.dry_run:
         nodes = pipeline.sampler.grid_for(pipeline.velocity()).tolist()
-        say(f"time grid: {', '.join(f'{t:.6g}' for t in nodes)}")
-        say(f"evaluations of the field for each sample: {pipeline.nfe()}")
+        if processes.first:
+            say(f"time grid: {', '.join(f'{t:.6g}' for t in nodes)}")
+            say(f"evaluations of the field for each sample: {pipeline.nfe()}")
         return None
 
     start = time.perf_counter()
+    share = processes.shards.share(cfg.num_samples)
     chunks = []
-    with tqdm(total=cfg.num_samples, desc="sampling", unit="sample") as bar:
-        for chunk in pipeline.stream(cfg.num_samples, cond=asked, seed=cfg.seed, chunk=cfg.chunk):
-            chunks.append(chunk)
-            bar.update(len(chunk))
-    write(torch.cat(chunks), labels)
-    say(f"{cfg.num_samples} samples in {time.perf_counter() - start:.1f} s: {out}")
+    with tqdm(total=len(share), desc="sampling", unit="sample", disable=not processes.first) as bar:
+        if share:
+            everything = pipeline.asked(cfg.num_samples, cond=asked)
+            for chunk in pipeline.drawn(share, everything, seed=cfg.seed, chunk=cfg.chunk):
+                chunks.append(chunk)
+                bar.update(len(chunk))
+    chunks = [chunk for part in processes.collect(chunks) for chunk in part]
+    if processes.first:
+        write(torch.cat(chunks), labels)
+        say(f"{cfg.num_samples} samples in {time.perf_counter() - start:.1f} s: {out}")
     return out
 
 

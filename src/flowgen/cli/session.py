@@ -1,5 +1,6 @@
 """One session of a run: its files before the first step, and in ``run.json`` how it ended."""
 
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from flowgen.core import InputError, TrainingFailedError
 from flowgen.pipeline import atomic
 from flowgen.pipeline.checkpoint import LAST
 from flowgen.training import Report, RunRecord, StopRequested
+from flowgen.training.interruption import ANNOUNCED
 from flowgen.training.run_record import device_name
 
 
@@ -45,6 +47,9 @@ def session(
         say(f"\nstopped by {stop} after step {trainer.global_step}")
         if (folder / LAST).is_file():
             say(f"go on with: flowgen train resume={folder}")
+        if stop.signum in ANNOUNCED and callable(signal.getsignal(stop.signum)):
+            # Who handled it before the run, such as submitit, puts the job back into the queue.
+            signal.raise_signal(stop.signum)
         raise SystemExit(128 + stop.signum) from None
     except BaseException as error:
         if record is not None:

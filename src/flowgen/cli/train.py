@@ -300,6 +300,7 @@ def quiet() -> None:
         ".*smaller than the logging interval.*",  # logs go by steps, not by epochs
         ".*in eval mode at the start of training.*",  # the averaged weights stay so
         ".*Experiment logs directory.*",  # a run folder is only used once
+        ".*FSDP2-wrapped module.*returned a view.*",  # which nothing here changes in place
         ".*`isinstance.treespec.*",  # Lightning's own use of torch
     ):
         warnings.filterwarnings("ignore", message=message)

@@ -96,7 +96,7 @@ def gathered(content: Any, *, keep: bool) -> Any:
     if type(content) in (list, tuple):
         return type(content)(gathered(value, keep=keep) for value in content)
     if isinstance(content, DTensor):
-        full = content.detach().full_tensor()
+        full = whole(content.detach())
         return full.cpu() if keep else None
     return content
 
