@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from flowgen.core import InputError, flatten
+from flowgen.couplings.products import inner_products
 
 MAX_ELEMENTS = 2**26
 """Costs held in memory at once unless told otherwise: 256 MB in single precision."""
@@ -140,9 +141,7 @@ class PairCosts:
         return [slice(i, min(i + step, length)) for i in range(0, length, step)]
 
     def _product(self, x: Tensor, y: Tensor) -> Tensor:
-        # Autocast would compute it in half precision.
-        with torch.autocast(x.device.type, enabled=False):
-            return (-x) @ y.mT
+        return inner_products(-x, y)
 
 
 def _weights(weights: Tensor | None, x: Tensor) -> Tensor:

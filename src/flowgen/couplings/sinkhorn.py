@@ -122,10 +122,9 @@ class Sinkhorn:
         u, v = torch.zeros_like(f), torch.zeros_like(g)
         length, error, best = self.relaxation, math.inf, math.inf
         while True:
-            new = -around.rows(v)
             last = sweeps >= self.max_sweeps
             if last or sweeps % _CHECK_EVERY == 0:
-                error = self._error(costs, around, u, v, new)
+                error = self._error(costs, around, u, v)
                 if error < self.tolerance or (last and math.isfinite(error)):
                     break
                 length = self.relaxation if error <= 2 * best else 1.0
@@ -134,15 +133,13 @@ class Sinkhorn:
                     f, g = _absorbed(costs, epsilon, f, g, u, v)
                     around = self._around(costs, epsilon, f, g)
                     u, v = torch.zeros_like(f), torch.zeros_like(g)
-                    new = -around.rows(v)
-            u = u + length * (new - u)
-            v = v + length * (-around.columns(u) - v)
+            u, v = around.sweep(u, v, length)
             sweeps += 1
         f, g = f + epsilon * u, g + epsilon * v
         return Plan(costs, f, g, epsilon, sweeps, error, error < self.tolerance)
 
-    def _error(self, costs: PairCosts, around: Scaling, u: Tensor, v: Tensor, new: Tensor) -> float:
-        error = costs.a @ torch.expm1(u - new).abs()
+    def _error(self, costs: PairCosts, around: Scaling, u: Tensor, v: Tensor) -> float:
+        error = costs.a @ torch.expm1(u + around.rows(v)).abs()
         if self.relaxation > 1:
             error = error + costs.b @ torch.expm1(v + around.columns(u)).abs()
         return float(error)
@@ -154,8 +151,7 @@ class Sinkhorn:
         around = self._around(costs, epsilon, f, g)
         u, v = torch.zeros_like(f), torch.zeros_like(g)
         for _ in range(_SWEEPS_OF_STAGE):
-            u = -around.rows(v)
-            v = -around.columns(u)
+            u, v = around.sweep(u, v, 1.0)
         if not around.exact(u, v):
             return _absorbed(costs, epsilon, f, g, u, v)
         return f + epsilon * u, g + epsilon * v

@@ -7,44 +7,55 @@ it is one matrix product and the solver needs half the time on it. Optimal up to
 cost matrix, whose type is that of the samples and at least float32.
 
 The solver is the fastest one measured for the size (``benchmarks/couplings.py``); all are exact.
-On a line it is a sort. Jonker-Volgenant in its newer form (lapx) is fastest in many dimensions,
-where rows differ clearly, and for small batches. Larger batches in few dimensions are hard for it,
-for neighbours compete: potentials from Sinkhorn sweeps, at a strength that falls, leave little to
-do when they are taken off the cost. Any potentials change all permutations' sums alike, so rounding
-in the sweeps cannot change the optimum.
+On a line it is a sort. Jonker-Volgenant in its newer form (lapx) is fastest for small batches. On
+larger ones potentials from Sinkhorn sweeps leave little to do when they are taken off the cost: see
+:mod:`flowgen.couplings.reduced_cost`. In few dimensions neighbours compete, and what is left is
+solved on the likely pairs alone: see :mod:`flowgen.couplings.sparse_assignment`.
 """
 
+import math
 import time
 from collections.abc import Callable
 
 import lap
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from flowgen.core import InputError, Pair, flatten
 from flowgen.couplings.figures import with_figures
+from flowgen.couplings.products import inner_products
+from flowgen.couplings.reduced_cost import Stages, reduce_cost, spread_of
+from flowgen.couplings.sparse_assignment import sparse_permutation
 
 _FEW_DIMS = 8
-"""Dimensions up to which neighbours compete so much that potentials pay."""
+"""Dimensions up to which neighbours compete so much that potentials must be good."""
 
-_SMALL = 64
-"""Rows up to which potentials cost more than they save in few dimensions."""
+_SMALL = 32
+"""Rows up to which potentials cost more than they save, in few dimensions."""
 
-_MEDIUM = 128
-"""Rows up to which one stage of sweeps is enough."""
+_MEDIUM = 96
+"""Rows up to which a few sweeps at one strength are enough, in few dimensions."""
 
-Stages = tuple[tuple[float, int], ...]
-"""Strengths, in standard deviations of the cost, and how many Sinkhorn sweeps at each."""
+_SMALL_IN_MANY = 256
+"""The same in many dimensions."""
 
-_ONE_STAGE: Stages = ((0.1, 10),)
-_TWO_STAGES: Stages = ((0.15, 10), (0.03, 20))
+_SPARSE = 1024
+"""Rows from which on the likely pairs are solved alone, in few dimensions."""
 
-_NOTHING = -30.0
-"""Exponents below are left out: no number becomes denormal, which would be slow."""
+_SPARSE_IN_MANY = 1024
+"""The same in many dimensions."""
+
+_MANY: Stages = ((0.15, 5),)
+_FEW_ROWS: Stages = ((0.07, 6),)
+_FEW: Stages = ((0.15, 10), (0.03, 10))
+_FINE: Stages = ((0.15, 10), (0.03, 10), (0.01, 20))
+
+_WIDTH = 3
+"""Reduced cost of likely pairs in units of the last strength."""
 
 
-@torch.no_grad()
 def optimal_permutation(
     x_0: Float[Tensor, "n *d"], x_1: Float[Tensor, "m *e"]
 ) -> Int[Tensor, " n"]:
@@ -70,25 +81,49 @@ def optimal_permutation(
         raise InputError(
             f"x_0 and x_1 must have one shape, got {tuple(x_0.shape)} and {tuple(x_1.shape)}"
         )
-    a, b = _centred(x_1), _centred(x_0)
-    # Autocast would compute the product in half precision and return a worse permutation.
-    with torch.autocast(x_1.device.type, enabled=False):
-        cost = (a @ b.mT).neg_()
-    matrix = cost.cpu()
+    a, b = (flatten(x.detach()) for x in (x_1, x_0))
+    wide = torch.promote_types(a.dtype, torch.float32)
+    a, b = a.to(wide), b.to(wide)
+    a, b = a.mean(dim=0) - a, b - b.mean(dim=0)
+    cost = inner_products(a, b)
     # The sum, which is cheap, is finite only if all costs are.
-    if not bool(matrix.sum().isfinite()) and not bool(matrix.isfinite().all()):
+    if not math.isfinite(float(cost.sum())) and not bool(cost.isfinite().all()):
         raise InputError(
             "x_0 and x_1 must be finite with finite squares, else no pair has a cost: "
-            f"{int((~matrix.isfinite()).sum())} of {matrix.numel()} costs are not"
+            f"{int((~cost.isfinite()).sum())} of {cost.numel()} costs are not"
         )
     if a.shape[1] == 1:
-        return _on_a_line(a.flatten(), b.flatten())
-    if a.shape[1] > _FEW_DIMS or len(matrix) <= _SMALL:
-        _, _, index = lap.lapjvh(matrix.numpy())
-    else:
-        stages = _ONE_STAGE if len(matrix) <= _MEDIUM else _TWO_STAGES
-        _, _, index = lap.lapjvh(_reduced(matrix, stages).numpy())
+        return _on_a_line(-a.flatten(), b.flatten())
+    index = _few_dims(cost) if a.shape[1] <= _FEW_DIMS else _many_dims(cost)
     return torch.from_numpy(index).to(x_1.device, torch.int64)
+
+
+def _few_dims(cost: Float[Tensor, "n n"]) -> Int[np.ndarray, " n"]:
+    """Return the best column of each row; overwrites the cost."""
+    n = len(cost)
+    if n <= _SMALL:
+        return _dense(cost)
+    spread = spread_of(cost)
+    if n < _SPARSE:
+        return _dense(reduce_cost(cost, _FEW_ROWS if n <= _MEDIUM else _FEW, spread))
+    left = reduce_cost(cost, _FINE, spread).cpu()
+    return sparse_permutation(left, _WIDTH * _FINE[-1][0] * spread)
+
+
+def _many_dims(cost: Float[Tensor, "n n"]) -> Int[np.ndarray, " n"]:
+    """Return the best column of each row; overwrites the cost."""
+    n = len(cost)
+    if n <= _SMALL_IN_MANY:
+        return _dense(cost)
+    spread = spread_of(cost)
+    left = reduce_cost(cost, _MANY, spread)
+    if n < _SPARSE_IN_MANY:
+        return _dense(left)
+    return sparse_permutation(left.cpu(), _WIDTH * _MANY[-1][0] * spread)
+
+
+def _dense(cost: Float[Tensor, "n n"]) -> Int[np.ndarray, " n"]:
+    return lap.lapjvh(cost.cpu().numpy(), return_cost=False)[1]
 
 
 def _on_a_line(a: Float[Tensor, " n"], b: Float[Tensor, " n"]) -> Int[Tensor, " n"]:
@@ -96,34 +131,6 @@ def _on_a_line(a: Float[Tensor, " n"], b: Float[Tensor, " n"]) -> Int[Tensor, " 
     index = torch.empty(len(a), dtype=torch.int64, device=a.device)
     index[a.argsort()] = b.argsort()
     return index
-
-
-def _reduced(cost: Float[Tensor, "n n"], stages: Stages) -> Float[Tensor, "n n"]:
-    """Return the cost less the potentials of a few Sinkhorn sweeps: none negative, many near 0.
-
-    From one strength to the next the kernel is made of what the potentials have left of the cost,
-    so that at the smallest no column is without mass.
-    """
-    spread = float(cost.std().clamp(min=torch.finfo(cost.dtype).tiny))
-    left = _without_least(cost)
-    for share, sweeps in stages:
-        epsilon = share * spread
-        kernel = torch.threshold_(left / -epsilon, _NOTHING, -torch.inf).exp_()
-        v = cost.new_ones(len(cost))
-        for _ in range(sweeps):
-            u = (kernel @ v).reciprocal_()
-            v = (u @ kernel).reciprocal_()
-        # A column that is far from all rows has no mass in the kernel.
-        left -= (epsilon * v.log()).nan_to_num(0.0, 0.0, 0.0)
-        left = _without_least(left)
-    return left
-
-
-def _without_least(cost: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
-    """Return the cost less the least of each row, and then of each column."""
-    left = cost - cost.amin(dim=1, keepdim=True)
-    left -= left.amin(dim=0)
-    return left
 
 
 def repair(pair: Pair, solve: Callable[[Tensor, Tensor], Tensor], *, name: str) -> Pair:
@@ -149,9 +156,3 @@ def repair(pair: Pair, solve: Callable[[Tensor, Tensor], Tensor], *, name: str) 
     elapsed = 1e3 * (time.perf_counter() - start)
     after = Pair(x_0, pair.x_1, pair.cond)
     return with_figures(pair, after, ms=elapsed, extra={"coupling/optimality": 1.0})
-
-
-def _centred(x: Tensor) -> Tensor:
-    flat = flatten(x)
-    flat = flat.to(torch.promote_types(flat.dtype, torch.float32))
-    return flat - flat.mean(dim=0)
