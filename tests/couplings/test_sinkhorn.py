@@ -9,6 +9,7 @@ import torch
 
 from flowgen.core import InputError
 from flowgen.couplings import PairCosts, Plan, Sinkhorn, optimal_permutation
+from flowgen.couplings.scaling import LogScaling
 
 EXACT = 1e-11
 
@@ -229,3 +230,19 @@ def test_bad_numbers_are_refused(generator):
         x_1[2, 1] = bad
         with pytest.raises(InputError, match="finite"):
             PairCosts(x_0, x_1)
+
+
+@pytest.mark.parametrize("length", [1.0, 1.5])
+@pytest.mark.parametrize("size", [0.5, 40.0])
+def test_a_sweep_in_one_pass_is_a_step_of_rows_and_one_of_columns(length, size, generator):
+    """With scalings far out too, where the exponentials of one pass would leave the range."""
+    x_0, x_1 = clouds(30, 20, 3, generator)
+    costs = PairCosts(x_0, x_1, weights(30, generator), weights(20, generator), max_elements=70)
+    f, g = (0.1 * torch.randn(n, generator=generator, dtype=torch.float64) for n in (30, 20))
+    u, v = (size * torch.randn(n, generator=generator, dtype=torch.float64) for n in (30, 20))
+    around = LogScaling(costs, 0.3 * costs.std, f, g)
+    new_u = u + length * (-around.rows(v) - u)
+    new_v = v + length * (-around.columns(new_u) - v)
+    found_u, found_v = around.sweep(u, v, length)
+    assert torch.allclose(found_u, new_u, atol=1e-10, rtol=1e-10)
+    assert torch.allclose(found_v, new_v, atol=1e-10, rtol=1e-10)

@@ -22,6 +22,12 @@ _ROUNDS = 6
 _LARGEST = 1e3
 """What costs are scaled to: lapmod takes 1e6 for infinity."""
 
+_PROOF = 1e-12
+"""Share of the largest cost below which a gain is no gain, also in double precision."""
+
+_PATH = 1e-13
+"""The same for a step of a shortest path."""
+
 _STEPS = 100
 """Improvements of the shortest paths after which to give up; about 20 are needed."""
 
@@ -29,7 +35,8 @@ _STEPS = 100
 def sparse_permutation(left: Float[Tensor, "n n"], width: float) -> Int[np.ndarray, " n"]:
     """Return the column of each row in the permutation with the least sum of ``left``.
 
-    Exact up to four roundings of the largest cost, in the type of ``left``, for each row.
+    Exact up to four roundings of the largest cost in the type of ``left``, 1e-12 of it in double
+    precision, for each row.
 
     Args:
         left: Reduced costs on the CPU, contiguous, >= 0; overwritten.
@@ -39,7 +46,10 @@ def sparse_permutation(left: Float[Tensor, "n n"], width: float) -> Int[np.ndarr
     Source: Volgenant 1996 for the sparse solver; the proof is linear programming duality.
     """
     left -= left.amin(dim=0)
-    tolerance = 4 * torch.finfo(left.dtype).eps * float(left.max())
+    largest = float(left.max())
+    tolerance = max(4 * torch.finfo(left.dtype).eps, _PROOF) * largest
+    # Sums along a path are rounded, in double precision: smaller gains would go round in circles.
+    rounding = max(1e-3 * tolerance, _PATH * largest)
     flat = left.numpy()
     each = np.arange(len(left))
     for _ in range(_ROUNDS):
@@ -49,7 +59,7 @@ def sparse_permutation(left: Float[Tensor, "n n"], width: float) -> Int[np.ndarr
         if cost.max() >= width:
             width *= 2
             continue
-        a = graph.potential(column, cost, 1e-3 * tolerance)
+        a = graph.potential(column, cost, rounding)
         if a is None:
             break
         h = np.empty_like(a)
@@ -77,9 +87,12 @@ class _Graph:
     def solve(self) -> np.ndarray:
         """Return the column of each row."""
         least = min(float(self.weight.min()), 0.0)
-        scale = _LARGEST / max(float(self.weight.max()) - least, np.finfo(float).tiny)
+        largest = float(self.weight.max()) - least
+        scaled = self.weight - least
+        if largest > _LARGEST * np.finfo(float).tiny:
+            scaled *= _LARGEST / largest
         start, column = self.start.astype(np.int32), self.column.astype(np.int32)
-        return lap.lapmod(self.n, (self.weight - least) * scale, start, column)[1]
+        return lap.lapmod(self.n, scaled, start, column)[1]
 
     def potential(self, column: np.ndarray, cost: np.ndarray, rounding: float) -> np.ndarray | None:
         """Return the potential of the rows that proves a permutation, None if there is none.
