@@ -52,6 +52,12 @@ IMAGES = {
     "webdataset",
 }
 
+COLOUR = {"emoji", "hugging_face", "image_folder", "webdataset"}
+"""Images that are made here as the sources of images are: colour, 8 x 8."""
+
+MEETS = {"emoji": COLOUR, "image_folder": COLOUR, "cells": {"cells"}}
+"""The data that a source of data fits."""
+
 NETWORKS_OF_POINTS = {"mlp", "mlp_image"}
 
 TRANSFORMERS = (
@@ -68,11 +74,14 @@ SETTINGS = {
         *("model.channels=[8,16]", "model.attention_levels=[1]", "model.num_blocks=1"),
         *("model.head_width=4", "model.groups=4"),
     ],
+    "data=cells": ["data.types=[Dendritic]"],
     "data=emoji": ["data.size=8", "conditional=[label]"],
     "data=fashion_mnist": ["data.root=fashion"],
     "data=latents": ["data.folder=latents"],
     "data=hugging_face": ["data.path=hub", "data.size=8"],
     "data=webdataset": ["data.shards=shards.tar", "data.size=8"],
+    "source=image_folder": ["source.data.root=pictures", "source.data.size=8"],
+    "source=emoji": ["source.data.size=8"],
     "data=image_folder": ["data.root=pictures", "data.size=8"],
     "callbacks=evaluate": [
         "callbacks.evaluate.num_samples=8",
@@ -142,7 +151,19 @@ LATENT = {"schroedinger_bridge", "stochastic_interpolant"}
 
 REFUSED = {
     "images from a source of points": (
-        lambda p: p.get("data") in IMAGES and p.get("source", "gaussian") != "gaussian",
+        lambda p: (
+            p.get("data") in IMAGES and p.get("source", "gaussian") not in {"gaussian", *MEETS}
+        ),
+        "one shape",
+    ),
+    "data from a source of other data": (
+        lambda p: "data" in p and p["data"] not in MEETS.get(p.get("source", ""), {p["data"]}),
+        "one shape",
+    ),
+    "components of cells from a source in the plane": (
+        lambda p: (
+            p.get("data") == "cells" and p.get("source", "gaussian") not in {"gaussian", "cells"}
+        ),
         "one shape",
     ),
     "points with a network of images": (
@@ -229,7 +250,7 @@ def words(row):
         line.append("sampler.num_steps=4")
     for group, choice in row.items():
         line += [f"{group}={choice}", *SETTINGS.get(f"{group}={choice}", [])]
-    if row.get("data", "digits") not in IMAGES:
+    if row.get("data", "digits") not in {*IMAGES, "cells"}:
         line += ["data.num_train=64", "data.num_test=16"]
     if row.get("callbacks") != "quiet":
         line.append("callbacks.sample_grid.num_samples=2")
@@ -326,7 +347,8 @@ def test_refused_pairs_are_told_why(name, place, capsys):
     ]
     for pair in found[:: max(1, len(found) // 3)]:
         # What the pair leaves open is such that nothing else could be wrong.
-        rest = {"data": "moons" if "source" in pair else "digits", "model": "mlp"}
+        fitting = min(MEETS.get(pair.get("source", ""), {"moons"}))
+        rest = {"data": fitting if "source" in pair else "digits", "model": "mlp"}
         assert main(["train", "run_dir=run", *words(rest | pair)]) == 2, pair
         err = capsys.readouterr().err.strip().splitlines()
         assert len(err) == 1

@@ -68,6 +68,8 @@ def test_experiment_takes_three_steps(name, place):
     words = [f"experiment={name}", "trainer.accelerator=cpu", "trainer.precision=32-true"]
     if "fashion" in name:
         words.append("data.root=fashion")
+    if name == "folder_to_folder":
+        words += ["data.root=pictures", "source.data.root=pictures"]
     small = ["data.batch_size=16", "trainer.max_steps=3"]
     # Widths, heads and patches are the experiment's; one block of each network is enough.
     more = [

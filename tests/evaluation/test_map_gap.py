@@ -26,7 +26,7 @@ class Linear(nn.Module):
 
 def setting_of(matrix):
     data = PointData(EightGaussians(), num_train=50, num_test=20)
-    return Setting(built(vector_config()).with_field(Linear(matrix)), data, 20, seed=2)
+    return Setting(built(vector_config()).with_field(Linear(matrix)), data, 40, seed=2)
 
 
 def test_a_stretch_has_no_gap_and_a_turn_has():
@@ -46,6 +46,11 @@ def test_it_is_that_of_starts_and_samples():
     assert measured([MongeGap(30)], setting)["monge gap"]["monge_gap"] == pytest.approx(
         expected.gap
     )
+
+
+def test_no_more_starts_than_samples():
+    setting = setting_of([[0.0, -1.5], [1.5, 0.0]])
+    assert measured([MongeGap(500)], setting)["monge gap"]["starts"] == 40
 
 
 def test_bad_input():

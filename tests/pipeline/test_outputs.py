@@ -64,13 +64,21 @@ def test_points_become_a_scatter_plot(tmp_path):
     assert picture(tmp_path / "a.png").float().std() > 0
 
 
+def test_of_more_coordinates_the_first_two_are_plotted(tmp_path):
+    points = torch.randn(50, 4)
+    save_picture(points, tmp_path / "a.png")
+    other = torch.cat([points[:, :2], torch.randn(50, 2)], dim=1)
+    save_picture(other, tmp_path / "c.png")
+    assert torch.equal(picture(tmp_path / "a.png"), picture(tmp_path / "c.png"))
+
+
 def test_what_cannot_be_written_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(InputError, match=r"give a \.png, \.npz or \.pt"):
         writer(tmp_path / "a.jpg")
     with pytest.raises(InputError, match="columns must be >= 1"):
         writer(tmp_path / "a.png", columns=0)
     with pytest.raises(InputError, match="cannot be drawn"):
-        writer(tmp_path / "a.png")(torch.randn(3, 5), None)
+        writer(tmp_path / "a.png")(torch.randn(3, 5, 4), None)
     with pytest.raises(InputError, match="only images go into a folder"):
         writer(tmp_path / "out")(torch.randn(3, 2), None)
     assert list(tmp_path.iterdir()) == []

@@ -16,7 +16,7 @@ from torch import nn
 from flowgen.cli.build import make
 from flowgen.cli.conditions import fill_conditions
 from flowgen.core import InputError, Scheduled
-from flowgen.data import DataSet, Header
+from flowgen.data import DataSet, DataSource, Header
 from flowgen.pipeline import Pipeline, build, find, load, path_file
 from flowgen.pipeline.checkpoint import read_training_checkpoint
 from flowgen.pipeline.checkpoint.migrations import migrate
@@ -24,6 +24,7 @@ from flowgen.pipeline.checkpoint.problems import told_of
 from flowgen.pipeline.checkpoint.weights import choose
 from flowgen.pipeline.score import KEY as SCORE_KEY
 from flowgen.pipeline.score import check_sampler
+from flowgen.pipeline.source_data import KEY as SOURCE_KEY
 from flowgen.training import FlowModule
 from flowgen.training.state import start_from
 
@@ -87,8 +88,13 @@ def pipeline(cfg: DictConfig) -> Pipeline:
     assert isinstance(config, dict)
     built = build(config, trust_code=True)  # pyright: ignore[reportArgumentType]
     assert isinstance(built, Pipeline)
-    built.config = config  # pyright: ignore[reportAttributeAccessIssue]
     built.about = {"name": cfg.name, "data": OmegaConf.to_container(cfg.data, resolve=True)}
+    if isinstance(built.source, DataSource):
+        # The rows stay where they are; what is known of them travels.
+        built.about[SOURCE_KEY] = config["source"].pop("data")
+        built.source.codec = built.codec
+        config["source"]["digest"] = built.source.digest
+    built.config = config  # pyright: ignore[reportAttributeAccessIssue]
     return built
 
 

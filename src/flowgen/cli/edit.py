@@ -68,8 +68,8 @@ def _images(cfg: DictConfig, pipeline: "Pipeline") -> "tuple[Tensor, Any]":
 
     from flowgen.cli.conditions import use_data
     from flowgen.cli.evaluate import data_of
+    from flowgen.cli.source_images import images_at
     from flowgen.core import InputError
-    from flowgen.data.image_files import find_images, read_image
 
     told = {kind: _plain(cfg.was[kind]) for kind in KINDS if cfg.was[kind] is not None}
     if cfg.images is None:
@@ -82,20 +82,7 @@ def _images(cfg: DictConfig, pipeline: "Pipeline") -> "tuple[Tensor, Any]":
             use_data(pipeline.conditioner, data)
             return x, pipeline.conditioner.take(batch)
     else:
-        shape = getattr(pipeline.codec, "image_shape", pipeline.shape)
-        place = Path(cfg.images).expanduser()
-        if not place.exists():
-            raise InputError(f"images={cfg.images}: there is no such file or folder")
-        files = [place] if place.is_file() else find_images(place)[: cfg.num_images]
-        if not files:
-            raise InputError(f"images={cfg.images}: there is no image in it")
-        if len(shape) != 3:
-            raise InputError(f"edit changes images, and the model's samples have shape {shape}")
-        try:
-            read = [read_image(file, size=shape[1:], channels=shape[0]) for file in files]
-        except ValueError as error:
-            raise InputError(f"images={cfg.images}: {error}") from error
-        x = torch.stack(read)
+        x = images_at("images", cfg.images, pipeline, cfg.num_images)
     if not told:
         return x, None
     return x, pipeline.conditions(range(len(x)), pipeline.asked(len(x), cond=told))

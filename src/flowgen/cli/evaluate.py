@@ -31,6 +31,7 @@ def run(cfg: DictConfig) -> Path:
 def _evaluate(cfg: DictConfig, processes: Any) -> Path:
     from flowgen.cli.nfe_sweep import asked_for, run_sweep
     from flowgen.cli.restore import home, restore
+    from flowgen.cli.source_images import at_most
     from flowgen.core import InputError
     from flowgen.evaluation import Setting, figures_text, measured, protocol
     from flowgen.pipeline import atomic
@@ -45,7 +46,8 @@ def _evaluate(cfg: DictConfig, processes: Any) -> Path:
     seen = pipeline.codec.encoded_shape(data.shape)
     if tuple(seen) != pipeline.shape:
         raise InputError(f"the data has shape {tuple(seen)}, the model {pipeline.shape}")
-    setting = Setting(pipeline, data, cfg.num_samples, cfg.seed, cfg.chunk, processes.shards)
+    count = at_most(pipeline, cfg.num_samples)
+    setting = Setting(pipeline, data, count, cfg.seed, cfg.chunk, processes.shards)
     measures = chosen(cfg, setting, sweeping)
     if sweeping:
         result = run_sweep(cfg, setting, measures, out)

@@ -32,11 +32,14 @@ def _sample(cfg: DictConfig, processes: Any) -> Path | None:
     from tqdm import tqdm
 
     from flowgen.cli.restore import home, restore
+    from flowgen.cli.source_images import started
+    from flowgen.data import DataSource
+    from flowgen.pipeline.images import save_beside
     from flowgen.pipeline.outputs import writer
 
-    pipeline = restore(cfg)
+    pipeline, count = started(cfg, restore(cfg))
     asked = {name: _plain(cfg[name]) for name in ("label", "prompt", "style")}
-    labels = pipeline.labels(cfg.num_samples, cond=asked)
+    labels = pipeline.labels(count, cond=asked)
     out = Path(cfg.out).expanduser() if cfg.out else home(cfg.checkpoint) / "samples.png"
     write = writer(out, columns=cfg.columns)
     if cfg.dry_run:
@@ -47,18 +50,22 @@ def _sample(cfg: DictConfig, processes: Any) -> Path | None:
         return None
 
     start = time.perf_counter()
-    share = processes.shards.share(cfg.num_samples)
+    share = processes.shards.share(count)
     chunks = []
     with tqdm(total=len(share), desc="sampling", unit="sample", disable=not processes.first) as bar:
         if share:
-            everything = pipeline.asked(cfg.num_samples, cond=asked)
+            everything = pipeline.asked(count, cond=asked)
             for chunk in pipeline.drawn(share, everything, seed=cfg.seed, chunk=cfg.chunk):
                 chunks.append(chunk)
                 bar.update(len(chunk))
     chunks = [chunk for part in processes.collect(chunks) for chunk in part]
     if processes.first:
-        write(torch.cat(chunks), labels)
-        say(f"{cfg.num_samples} samples in {time.perf_counter() - start:.1f} s: {out}")
+        samples = torch.cat(chunks)
+        if out.suffix == ".png" and isinstance(pipeline.source, DataSource):
+            save_beside(pipeline.source.stored(range(count)), samples, out, columns=cfg.columns)
+        else:
+            write(samples, labels)
+        say(f"{count} samples in {time.perf_counter() - start:.1f} s: {out}")
     return out
 
 

@@ -13,6 +13,7 @@ from flowgen.core import FlowMap, InputError, Pair, VelocityField, generator_for
 from flowgen.models import PROMPT, Conditioners, ConsistencyField
 from flowgen.paths import AffinePath, Velocity, check_agreement, check_conventions
 from flowgen.pipeline import Pipeline, teacher_pipeline
+from flowgen.pipeline.source_data import KEY as SOURCE_KEY
 from flowgen.training import FlowModule
 from flowgen.training.state import start_from
 
@@ -65,6 +66,8 @@ def fill_student(cfg: DictConfig, overridden: Sequence[str]) -> None:
     with open_dict(cfg):
         cfg.model = {**field["network"], **interval}
         cfg.path, cfg.prediction, cfg.source = field["path"], field["prediction"], parts["source"]
+        if SOURCE_KEY in teacher.about:
+            cfg.source.data = teacher.about[SOURCE_KEY]
         cfg.data_std, cfg.time_eps = field.get("data_std"), field.get("t_eps", cfg.time_eps)
         _fill_conditions(cfg, teacher)
         if "_target_" not in cfg.data:

@@ -75,9 +75,7 @@ class MadePairs:
         _check_labels(folder, about, num_classes, label_names)
         self.shards = PairShards(about)
         self.labelled = num_classes is not None
-        seed = int(about.settings.get("seed", 0))
-        first, drawn = self.shards.first(), source.sample(1, generator=generator_for(seed, 0))
-        if first.shape != drawn.shape or not torch.allclose(first, drawn.cpu(), atol=_CLOSE):
+        if not _starts_from(source, about, self.shards):
             raise InputError(
                 f"{folder} was made from another source than that of this run, or another version "
                 "of torch draws other noise from its seed"
@@ -109,6 +107,16 @@ class MadePairs:
         cond = {"label": rows["label"].to(pair.x_0.device)} if self.labelled else None
         made = Pair(rows["x_0"].to(pair.x_0), rows["x_1"].to(pair.x_1), cond)
         return with_figures(pair, made, ms=1e3 * (time.perf_counter() - start))
+
+
+def _starts_from(source: Source, about: PairFolder, shards: PairShards) -> bool:
+    """Return whether the pairs start from a source: its data are the same, or its first draw."""
+    digest = getattr(source, "digest", None)  # of the rows of a source of data
+    if digest is not None or "source" in about.settings:
+        return digest == about.settings.get("source")
+    seed = int(about.settings.get("seed", 0))
+    first, drawn = shards.first(), source.sample(1, generator=generator_for(seed, 0))
+    return first.shape == drawn.shape and torch.allclose(first, drawn.cpu(), atol=_CLOSE)
 
 
 def _check_labels(

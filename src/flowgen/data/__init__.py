@@ -2,7 +2,9 @@
 
 from flowgen.data.arrays import ArraySplit, ImageData
 from flowgen.data.autoencoder import built, decoded, encoded, read_autoencoder
+from flowgen.data.cells import CellData
 from flowgen.data.codecs import Identity, Pixels, Standardize
+from flowgen.data.data_source import DataSource
 from flowgen.data.digits import Digits
 from flowgen.data.emoji import EmojiData
 from flowgen.data.encoding import SCALINGS, write_latents
@@ -30,7 +32,9 @@ __all__ = [
     "Batches",
     "Checkerboard",
     "Codec",
+    "CellData",
     "DataSet",
+    "DataSource",
     "Digits",
     "EightGaussians",
     "EpochSampler",

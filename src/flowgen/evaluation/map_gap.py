@@ -17,7 +17,8 @@ class MongeGap:
     distributions with one spread around one mean.
 
     Args:
-        num_samples: Starts, >= 2; time grows as the cube.
+        num_samples: Most starts, >= 2, and no more than samples of the evaluation; time grows as
+            the cube.
 
     Raises:
         InputError: If there are less than two.
@@ -50,7 +51,9 @@ class _Running(Once):
 
     def figures(self) -> Figures:
         setting, pipeline = self.setting, self.setting.pipeline
-        share = setting.shards.share(self.measure.num_samples)
+        # Of a source of data no start comes twice.
+        count = min(self.measure.num_samples, setting.num_samples)
+        share = setting.shards.share(count)
         own = []
         if share:
             ends = pipeline.drawn(

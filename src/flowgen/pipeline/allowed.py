@@ -21,6 +21,7 @@ PIPELINE = (
     "flowgen.models",
     "flowgen.integrators",
     "flowgen.data.codecs",
+    "flowgen.data.data_source",
     "flowgen.data.latent_codec",
     "flowgen.data.mixtures",
     "flowgen.data.sources",

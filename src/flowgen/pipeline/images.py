@@ -57,9 +57,10 @@ def save_image(image: Tensor, path: Path) -> None:
 
 
 def save_scatter(points: Tensor, path: Path, *, title: str = "") -> None:
-    """Write a scatter plot of points ``(n, 2)`` as PNG."""
+    """Write a scatter plot of points ``(n, d)``, in their first two coordinates, as PNG."""
     from matplotlib.figure import Figure
 
+    title = _in_plane(points, title)
     figure = Figure(figsize=(4, 4), layout="constrained")
     axes = figure.subplots()
     axes.scatter(points[:, 0], points[:, 1], s=3, alpha=0.6, linewidths=0)
@@ -78,13 +79,13 @@ def save_comparison(samples: Mapping[str, Tensor], path: Path, *, title: str = "
         title: Above plots.
 
     Raises:
-        InputError: If samples are neither images nor points ``(n, 2)``.
+        InputError: If samples are neither images nor points ``(n, d)``, ``d >= 2``.
     """
     first = next(iter(samples.values()))
     if is_image(first):
         save_image(grid(torch.cat(list(samples.values())), len(first)), path)
         return
-    if first.ndim != 2 or first.shape[1] != 2:
+    if first.ndim != 2 or first.shape[1] < 2:
         save_picture(first, path)  # which says why it cannot
     from matplotlib.figure import Figure
 
@@ -94,22 +95,52 @@ def save_comparison(samples: Mapping[str, Tensor], path: Path, *, title: str = "
         axes.scatter(points[:, 0], points[:, 1], s=3, alpha=0.6, linewidths=0)
         axes.set_aspect("equal")
         axes.set_title(name, fontsize=9)
-    figure.suptitle(title, fontsize=9)
+    figure.suptitle(_in_plane(first, title), fontsize=9)
     with atomic(path) as temporary:
         figure.savefig(temporary, format="png", dpi=150)
 
 
+def save_beside(starts: Tensor, ends: Tensor, path: Path, *, columns: int = 10) -> None:
+    """Write where samples started and where they ended as one PNG.
+
+    Images: each start with its end to its right, ``columns / 2`` pairs in a row. Points: two plots.
+
+    Args:
+        starts: In data space ``(n, *d)``.
+        ends: As many, of the same shape.
+        path: Of the file.
+        columns: Images in a row, rounded down to an even number, at least 2.
+
+    Raises:
+        InputError: If they are neither images nor points ``(n, d)``, ``d >= 2``.
+    """
+    if is_image(ends):
+        pairs = torch.stack([starts, ends], dim=1).flatten(0, 1)
+        save_image(grid(pairs, max(2, columns - columns % 2)), path)
+    else:
+        save_comparison({"source": starts, "result": ends}, path)
+
+
 def save_picture(samples: Tensor, path: Path, *, columns: int = 10, title: str = "") -> None:
-    """Write samples as one picture: images as a grid, points ``(n, 2)`` as a scatter plot.
+    """Write samples as one picture: images as a grid, points ``(n, d)`` as a scatter plot.
+
+    Of points with more than two coordinates the first two are drawn, and the title says so.
 
     Raises:
         InputError: If samples are neither.
     """
     if is_image(samples):
         save_image(grid(samples, columns), path)
-    elif samples.ndim == 2 and samples.shape[1] == 2:
+    elif samples.ndim == 2 and samples.shape[1] >= 2:
         save_scatter(samples, path, title=title)
     else:
         raise InputError(
             f"samples of shape {tuple(samples.shape[1:])} cannot be drawn: write .npz or .pt"
         )
+
+
+def _in_plane(points: Tensor, title: str) -> str:
+    """Return the title of a plot of points, saying if it leaves out coordinates."""
+    if points.shape[1] == 2:
+        return title
+    return f"{title} (2 of {points.shape[1]} coordinates)".strip()

@@ -14,9 +14,11 @@ import torch
 from flowgen.core import InputError
 from flowgen.couplings import PairFolder
 from flowgen.couplings.pair_folder import INDEX
+from flowgen.data import DataSource
 from flowgen.models import LabelConditioner
 from flowgen.pipeline.checkpoint.writing import atomic
 from flowgen.pipeline.pipeline import Labels, Pipeline
+from flowgen.pipeline.source_data import opened
 
 
 def make_pairs(
@@ -66,6 +68,11 @@ def make_pairs(
             f"{', '.join(conditioner.kinds)}"
         )
     labels = pipeline.labels(num_pairs, label)
+    if isinstance(pipeline.source, DataSource):
+        # A student trains on them, so they start from what the teacher was trained with.
+        source = opened(pipeline.source, pipeline.codec, pipeline.about)
+        pipeline = pipeline.with_source(source.of_training(seed))
+        settings = {**(settings or {}), "source": source.digest}
     own = {"weights": digest_of_weights(pipeline), "label": plain_label(label), "seed": seed}
     wanted = PairFolder(
         folder=Path(folder).expanduser(),

@@ -22,10 +22,11 @@ from flowgen.core import (
     in_chunks,
     per_sample,
 )
-from flowgen.data import Codec
+from flowgen.data import Codec, DataSource
 from flowgen.integrators import Counted, Divergence, Noise, Sampler
 from flowgen.models import ClassifierFree, Conditioner, Guidance, PredictionField, asked_for
 from flowgen.pipeline.score import check_sampler
+from flowgen.pipeline.source_data import opened
 
 Labels = int | str | Sequence[int | str] | Tensor | None
 Asked = Mapping[str, Labels] | None
@@ -77,6 +78,8 @@ class Pipeline(nn.Module):
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of one sample in model space."""
+        if isinstance(self.source, DataSource):
+            return self.source.shape
         return tuple(self.source.sample(1, generator=generator_for(0)).shape[1:])
 
     @property
@@ -130,6 +133,37 @@ class Pipeline(nn.Module):
         """
         config = self.config if type(field) is type(self.field) else {}
         return self._with(field=field, config=config)
+
+    def with_source(self, source: Source) -> "Pipeline":
+        """Return the same pipeline that starts from another source, e.g. given images.
+
+        It does not describe itself any more, so that it cannot be saved.
+
+        Raises:
+            InputError: If the sampler needs another source.
+        """
+        check_sampler(self.sampler, source, self.about, self.field)
+        return self._with(source=source, config={})
+
+    def starting_from(self, x: Tensor) -> "Pipeline":
+        """Return the same pipeline, from data to data, that starts from given samples.
+
+        Args:
+            x: As its data are stored, ``(n, *d)``; images uint8.
+
+        Raises:
+            InputError: If the model starts from noise, or the samples have another shape.
+        """
+        if not isinstance(self.source, DataSource):
+            raise InputError(
+                f"this model starts from {type(self.source).__name__}, not from data: nothing can "
+                "be given in its place"
+            )
+        if x.ndim < 2 or tuple(self.codec.encoded_shape(x.shape[1:])) != self.source.shape:
+            raise InputError(
+                f"source samples must be seen as {self.source.shape}, got {tuple(x.shape)}"
+            )
+        return self.with_source(self.source.given(x, self.codec))
 
     def velocity(self) -> VelocityField:
         """Return the field that is integrated: the model's, guided where that is set."""
@@ -238,9 +272,18 @@ class Pipeline(nn.Module):
             yield from in_chunks(draw, len(numbers), chunk)
 
     def noise(self, seed: int, numbers: Sequence[int]) -> Tensor:
-        """Return the source samples of the given global numbers, on the model's device."""
+        """Return the source samples of the given global numbers, on the model's device.
+
+        Of a source of data these are its held-out rows in their order, whatever the seed.
+
+        Raises:
+            InputError: If the seed is negative, or a source of data is not to be found.
+        """
         if seed < 0:
             raise InputError(f"seed must be >= 0, got {seed}")
+        if isinstance(self.source, DataSource):
+            source = opened(self.source, self.codec, self.about)
+            return source.rows(numbers).float().to(self.device)
         drawn = per_sample(lambda g: self.source.sample(1, generator=g), seed, numbers)
         return drawn.to(self.device)
 

@@ -6,7 +6,9 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from flowgen.core import InputError
+from flowgen.data import DataSource
 from flowgen.pipeline import save_picture
+from flowgen.pipeline.images import save_beside
 from flowgen.training.loggers import show_picture
 from flowgen.training.module import FlowModule
 
@@ -71,7 +73,13 @@ class SampleGrid(Callback):
         pipeline = module.averaged()  # by every process, which may hold a part of the weights
         if not trainer.is_global_zero:
             return
-        samples = pipeline.sample(self.num_samples, seed=self.seed)
         path = self.folder / f"step_{step:07d}.png"
-        save_picture(samples, path, columns=self.columns, title=f"step {step}")
+        source = pipeline.source
+        if isinstance(source, DataSource):
+            count = min(self.num_samples, source.count)
+            ends = pipeline.sample(count)
+            save_beside(source.stored(range(count)), ends, path, columns=self.columns)
+        else:
+            samples = pipeline.sample(self.num_samples, seed=self.seed)
+            save_picture(samples, path, columns=self.columns, title=f"step {step}")
         show_picture(trainer.loggers, "samples", path, step)
