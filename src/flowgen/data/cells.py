@@ -135,12 +135,14 @@ def _read(file: Path) -> dict[str, Any]:
         with h5py.File(file) as opened:
             content: Any = opened
             ranked = np.asarray(content["uns/rank_genes_groups/names"])
+            loadings = np.asarray(content["varm"]["PCs"])
+            used = np.isfinite(loadings).all(axis=1)  # others are no part of the components
             return {
                 "pca": np.asarray(content["obsm"]["X_pca"], dtype=np.float32),
                 "label": np.asarray(content["obs"]["bulk_labels"]).astype(np.int64),
                 "types": [name.decode() for name in content["uns/bulk_labels_categories"][:]],
-                "genes": [name.decode() for name in content["var"]["index"]],
-                "loadings": np.asarray(content["varm"]["PCs"]),
+                "genes": [name.decode() for name in content["var"]["index"][used]],
+                "loadings": loadings[used],
                 "markers": {
                     name: [gene.decode() for gene in ranked[name]]
                     for name in ranked.dtype.names or ()
