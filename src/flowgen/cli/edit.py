@@ -1,19 +1,11 @@
 """``flowgen edit``: change images by a model's flow."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from flowgen.cli.console import say
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from flowgen.pipeline import Pipeline
-
-KINDS = ("label", "prompt", "style")
-"""What images are, and what is wanted, by name."""
 
 _PARTS = ("left", "right", "top", "bottom", "centre")
 
@@ -30,10 +22,11 @@ def run(cfg: DictConfig) -> Path:
     import torch
 
     from flowgen.cli.assemble import make
+    from flowgen.cli.given_images import asked_of, given_images
+    from flowgen.cli.likeness import likeness, lpips_of
     from flowgen.cli.restore import home, restore
     from flowgen.core import InputError
-    from flowgen.metrics import psnr, ssim
-    from flowgen.pipeline.editing import edited
+    from flowgen.pipeline.editing import Interpolation, edited
     from flowgen.pipeline.outputs import writer
 
     for name in ("num_images", "chunk"):
@@ -43,49 +36,27 @@ def run(cfg: DictConfig) -> Path:
     edit = make(cfg.edit, "edit")
     out = Path(cfg.out).expanduser() if cfg.out else home(cfg.checkpoint) / "edited.png"
     writer(out)  # a name that cannot be written is told before anything is computed
-    x, was = _images(cfg, pipeline)
+    lpips = lpips_of(cfg, pipeline.device)
+    x, was = given_images(cfg, pipeline)
     found = edited(
         pipeline,
         x,
         edit,
         was=was,
-        asked={kind: _plain(cfg[kind]) for kind in KINDS},
+        asked=asked_of(cfg),
         mask=_mask(cfg, tuple(x.shape[-2:])),
         seed=cfg.seed,
         chunk=cfg.chunk,
     )
-    write = writer(out, columns=len(x))
-    write(torch.cat([x, found]) if out.suffix == ".png" else found, None)
-    small = min(x.shape[-2:]) < 11
-    alike = f"{psnr(found, x):.1f} dB" + ("" if small else f", SSIM {ssim(found, x):.3f}")
-    say(f"{len(x)} images edited, {alike} from what they were: {out}")
-    return out
-
-
-def _images(cfg: DictConfig, pipeline: "Pipeline") -> "tuple[Tensor, Any]":
-    """Return images uint8 ``(n, c, h, w)`` and the conditions that describe them."""
-    import torch
-
-    from flowgen.cli.conditions import use_data
-    from flowgen.cli.evaluate import data_of
-    from flowgen.cli.source_images import images_at
-    from flowgen.core import InputError
-
-    told = {kind: _plain(cfg.was[kind]) for kind in KINDS if cfg.was[kind] is not None}
-    if cfg.images is None:
-        data = data_of(cfg, pipeline.about)
-        batch = data.test.__getitems__(list(range(min(cfg.num_images, len(data.test)))))
-        x = batch["x_1"]
-        if x.dtype != torch.uint8:
-            raise InputError(f"edit changes images, and {data.name} has none")
-        if pipeline.conditioner is not None and not told:
-            use_data(pipeline.conditioner, data)
-            return x, pipeline.conditioner.take(batch)
+    if isinstance(edit, Interpolation):
+        picture, columns, alike = edit.beside(x, found), edit.steps + 2, edit.ends(found)
+        told = f"{len(found)} images between {len(x)}, whose own come back at"
     else:
-        x = images_at("images", cfg.images, pipeline, cfg.num_images)
-    if not told:
-        return x, None
-    return x, pipeline.conditions(range(len(x)), pipeline.asked(len(x), cond=told))
+        picture, columns, alike = torch.cat([x, found]), len(x), found
+        told = f"{len(x)} images edited; to what they were"
+    writer(out, columns=columns)(picture if out.suffix == ".png" else found, None)
+    say(f"{told} {likeness(alike, x, lpips)}\nwritten: {out}")
+    return out
 
 
 def _mask(cfg: DictConfig, size: tuple[int, ...]) -> Any:
@@ -116,8 +87,3 @@ def _mask(cfg: DictConfig, size: tuple[int, ...]) -> Any:
         return read_image(file, size=(height, width), channels=1)[None] > 127
     except ValueError as error:
         raise InputError(f"mask={cfg.mask}: {error}") from error
-
-
-def _plain(value: Any) -> Any:
-    """Return what is asked for as plain values: one, or a list."""
-    return list(value) if OmegaConf.is_list(value) else value

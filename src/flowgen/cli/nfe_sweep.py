@@ -6,6 +6,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from flowgen.cli.console import say
+from flowgen.cli.likeness import lpips_of
 
 
 def asked_for(cfg: DictConfig) -> bool:
@@ -42,7 +43,7 @@ def run_sweep(cfg: DictConfig, setting: Any, measures: list[Any], out: Path) -> 
         raise InputError("samplers=[] leaves nothing to compare")
     wanted = variants(samplers, steps)
     fine = Fine(cfg.fine.num_steps, cfg.fine.num_samples)
-    lpips = lpips_of(cfg, setting)
+    lpips = lpips_of(cfg, setting.pipeline.device)
     rows = []
     first = setting.shards.rank == 0
     with tqdm(total=len(wanted), desc="sweeping", leave=False, disable=not first) as bar:
@@ -69,22 +70,6 @@ def _show(rows: list[dict[str, Any]], out: Path, title: str) -> None:
     picture = out.with_suffix(".png")
     save_plot(rows, picture, title=title)
     say(f"plot: {picture}")
-
-
-def lpips_of(cfg: DictConfig, setting: Any) -> Any:
-    """Return the perceptual distance of ``lpips_weights``, None where none are given.
-
-    Raises:
-        InputError: If they are not two files with the right weights.
-    """
-    from flowgen.core import InputError
-    from flowgen.metrics import LPIPS
-
-    if cfg.lpips_weights is None:
-        return None
-    if len(cfg.lpips_weights) != 2:
-        raise InputError("lpips_weights must be two files: AlexNet's and those of the heads")
-    return LPIPS(*cfg.lpips_weights, device=setting.pipeline.device)
 
 
 def sampler_of(name: str, cfg: DictConfig) -> Any:

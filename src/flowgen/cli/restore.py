@@ -40,7 +40,7 @@ def restore(cfg: DictConfig) -> Pipeline:
             raise InputError("path: this model's path has noise of its own, and cannot be changed")
         followed = Rescheduled(field, field.path.schedule, path.schedule.to(loaded.device))
         loaded = loaded.with_field(followed)
-    return loaded.guided(make(cfg.guidance, "guidance"))
+    return loaded.guided(make(cfg.guidance, "guidance")) if "guidance" in cfg else loaded
 
 
 def home(checkpoint: str) -> Path:

@@ -14,7 +14,7 @@ from flowgen.cli.verbs.fits import (
     FIT_PATH,
     FIT_SAMPLER,
 )
-from flowgen.cli.verbs.models import DISTILL, EDIT, EVALUATE, EXPORT, SAMPLE, TRAIN, WRAP
+from flowgen.cli.verbs.models import DISTILL, EDIT, EVALUATE, EXPORT, INVERT, SAMPLE, TRAIN, WRAP
 from flowgen.cli.verbs.verb import Example, Verb
 
 __all__ = ["PLACEHOLDERS", "VERBS", "Example", "Verb", "verb_named"]
@@ -37,7 +37,7 @@ PLACEHOLDERS = {
 VERBS = {
     verb.name: verb
     for verb in (
-        *(TRAIN, DISTILL, SAMPLE, EDIT, EVALUATE, EXPORT, WRAP),
+        *(TRAIN, DISTILL, SAMPLE, EDIT, INVERT, EVALUATE, EXPORT, WRAP),
         *(MAKE_PAIRS, CHECK_DATA, TRAIN_AUTOENCODER, ENCODE),
         *(FIT_SAMPLER, FIT_KAPPA, FIT_COUPLING, FIT_PAIRS, FIT_PATH, FIT_EXPRESSWAY),
     )

@@ -68,6 +68,7 @@ SAMPLE = Verb(
         Example("label=3", "the class, or a list such as label=[0,1,2]"),
         Example("guidance.scale=2", "classifier-free guidance; 1 is off"),
         Example("seed=1", "same seed, same samples, whatever the chunk size"),
+        Example("noise=noise.npz", "start from the noise of flowgen invert"),
         Example("out=grid.png", "a .png grid, .npz, .pt, or a folder for one PNG per sample"),
     ),
     required=("checkpoint=my_run",),
@@ -118,8 +119,9 @@ EDIT = Verb(
     summary="change images by a model",
     description=(
         "Change images by a model's flow: noise them part of the way and denoise them under "
-        "another condition, go back to the noise and forth again, or keep a part of the pixels or "
-        "the grey image and make up the rest. Prints how far the results are from the images."
+        "another condition, go back to the noise and forth again, lead from one image to the next, "
+        "or keep a part of the pixels or the grey image and make up the rest. Prints how far the "
+        "results are from the images."
     ),
     command="flowgen edit checkpoint=runs/digits/<time> edit=noising label=3",
     overrides=(
@@ -131,6 +133,26 @@ EDIT = Verb(
         Example("label=3", "what is wanted"),
         Example("was.label=5", "what the images are"),
         Example("out=edited.png", "images above, results below"),
+    ),
+    required=("checkpoint=my_run",),
+)
+
+INVERT = Verb(
+    name="invert",
+    summary="take images back to their noise",
+    description=(
+        "Follow a model's flow from images back to the noise that leads to them, under what they "
+        "are, and write it to a file. flowgen sample noise=<file> starts from it, under the same "
+        "or another condition. Prints how well the noise gives the images back."
+    ),
+    command="flowgen invert checkpoint=runs/digits/<time> out=noise.npz",
+    overrides=(
+        Example("checkpoint=my_run", "run folder or checkpoint file"),
+        Example("images=my_images", "image or folder, instead of held-out images"),
+        Example("was.label=5", "what the images are"),
+        Example("sampler=midpoint", "a second-order step, the one of RF-Solver"),
+        Example("sampler.num_steps=50", "more steps: nearer to the exact noise"),
+        Example("out=noise.npz", "the file"),
     ),
     required=("checkpoint=my_run",),
 )

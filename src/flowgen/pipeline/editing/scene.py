@@ -52,7 +52,10 @@ class Scene:
 
 @runtime_checkable
 class Edit(Protocol):
-    """Changes samples by a model's flow."""
+    """Changes samples by a model's flow.
+
+    One that works on several samples together also has ``group``, how many belong together.
+    """
 
     def __call__(self, scene: Scene, z: Tensor) -> Tensor:
         """Return the changed samples ``(n, *d)`` of ``z (n, *d)``, in model space."""
