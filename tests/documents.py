@@ -31,7 +31,7 @@ def prose(page):
 def commands(page):
     """The command lines of a page, split into words: those of its blocks, then of its prose."""
     lines = "".join(blocks(page, "bash")).replace("\\\n", " ").splitlines()
-    verbs = "train|sample|evaluate|edit|encode|export|config|fit-[a-z]+"
+    verbs = "train|sample|evaluate|edit|invert|encode|export|config|fit-[a-z]+"
     lines += re.findall(rf"`((?:flowgen (?:{verbs})|make) [^`]+)`", prose(page))
     return [words for line in lines if (words := shlex.split(line, comments=True))]
 

@@ -166,7 +166,7 @@ def test_noise_files_that_do_not_fit_take_one_line(run, tmp_path, capsys):
         ("infinite", "not finite"),
         ("few", "are not those of this model"),
         ("other", "are not those of this model"),
-        ("range", "label"),
+        ("range", "some of its labels are none of this model"),
         ("objects", "no file of flowgen invert"),
         ("broken", "no file of flowgen invert"),
         ("text", "no file of flowgen invert"),

@@ -85,6 +85,8 @@ def understood(words):
     if words[0] == "torchrun":
         words = words[words.index("-m") + 1 :]
     program, rest = Path(words[0]).name, words[1:]
+    if program == "python":
+        return (ROOT / rest[0]).is_file()
     if program == "make":
         targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M)
         return set(rest) <= set(targets)

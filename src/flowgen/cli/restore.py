@@ -9,6 +9,7 @@ from flowgen.cli.compiling import compile_network
 from flowgen.core import InputError
 from flowgen.paths import AffinePath, Rescheduled
 from flowgen.pipeline import Pipeline, find, load
+from flowgen.pipeline.checkpoint import FRONT
 
 
 def restore(cfg: DictConfig) -> Pipeline:
@@ -44,6 +45,11 @@ def restore(cfg: DictConfig) -> Pipeline:
 
 
 def home(checkpoint: str) -> Path:
-    """Return the folder where results of a checkpoint belong: its run folder, if it has one."""
+    """Return the folder where results of a checkpoint belong: its run folder, if it has one.
+
+    Those of a checkpoint on the hub belong into the working directory, not into the hub's cache.
+    """
+    if str(checkpoint).startswith(FRONT):
+        return Path()
     file = find(checkpoint)
     return file.parent.parent if file.parent.name == "checkpoints" else file.parent

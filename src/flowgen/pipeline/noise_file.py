@@ -61,6 +61,10 @@ def read_noise(file: str | Path, pipeline: Pipeline) -> tuple[Tensor, dict[str, 
         name: _kind(value) for name, value in own.items()
     }:
         raise InputError(f"{told}: its conditions ({', '.join(was)}) are not those of this model")
+    for name, value in was.items():
+        # The label of "none" comes after all others.
+        if value.dtype == torch.int64 and bool(((value < 0) | (value > own[name])).any()):
+            raise InputError(f"{told}: some of its {name}s are none of this model")
     return noise.float(), was
 
 

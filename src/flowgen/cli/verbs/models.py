@@ -110,6 +110,9 @@ EXPORT = Verb(
         Example("sampler.num_steps=10", "fewer steps: a smaller graph"),
         Example("guidance.scale=2", "guided, at this scale for good"),
         Example("out=model.onnx", "where to write"),
+        Example("push_to_hub=me/my_model", "also upload it to the Hugging Face hub, with a card"),
+        Example("private=true", "into a private repository"),
+        Example("licence=apache-2.0", "what the card says of the weights"),
     ),
     required=("checkpoint=my_run", "to=onnx"),
 )

@@ -6,6 +6,7 @@ checked against its checksum, neither is ever unpickled beyond tensors and plain
 weights must fit exactly.
 """
 
+from flowgen.pipeline.checkpoint.hub import FRONT
 from flowgen.pipeline.checkpoint.layout import (
     FORMAT,
     KEY,
@@ -20,6 +21,7 @@ from flowgen.pipeline.checkpoint.writing import atomic
 
 __all__ = [
     "FORMAT",
+    "FRONT",
     "KEY",
     "LAST",
     "PREFIXES",

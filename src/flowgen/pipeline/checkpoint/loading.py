@@ -13,6 +13,7 @@ from flowgen.integrators import Sampler
 from flowgen.models import Conditioner, PredictionField
 from flowgen.pipeline.allowed import check_plain
 from flowgen.pipeline.build import build
+from flowgen.pipeline.checkpoint.hub import FRONT, downloaded
 from flowgen.pipeline.checkpoint.layout import (
     CODECS,
     KEY,
@@ -49,7 +50,8 @@ def load(
     """Return the pipeline stored in a checkpoint, ready to sample.
 
     Args:
-        path: A run folder, a training checkpoint (``.ckpt``) or an exported ``.safetensors`` file.
+        path: A run folder, a training checkpoint (``.ckpt``), an exported ``.safetensors`` file, or
+            ``hf://<user>/<name>``, what ``push_to_hub`` of ``flowgen export`` has uploaded.
         weights: ``ema`` (averaged) or ``raw``; an exported file holds one set and ignores this.
         device: Where to put it; ``auto`` takes CUDA where there is one.
         trust_code: Also build classes from outside flowgen that the file names.
@@ -101,11 +103,13 @@ def exported_state(pipeline: Pipeline) -> dict[str, Tensor]:
 
 
 def find(path: str | Path) -> Path:
-    """Return the checkpoint file that ``path`` (a run folder or a file) means.
+    """Return the checkpoint file that ``path`` means: a run folder, a file, or ``hf://user/name``.
 
     Raises:
         InputError: If there is none.
     """
+    if str(path).startswith(FRONT):
+        return downloaded(str(path))
     shown = plain(path, 400)
     try:
         path = Path(path).expanduser()
