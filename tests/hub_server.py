@@ -25,6 +25,7 @@ class Server:
         self.requests = []
         self.refuses = {}
         self._large = {}
+        self._closed = False
         server = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -60,10 +61,15 @@ class Server:
         threading.Thread(target=self._http.serve_forever, daemon=True).start()
 
     def close(self):
+        """Answer nobody any more, not on connections that are kept open either."""
+        self._closed = True
         self._http.shutdown()
         self._http.server_close()
 
     def _answer(self, asked, body):
+        if self._closed:
+            asked.close_connection = True
+            return None
         path = asked.path.partition("?")[0]
         self.requests.append((asked.command, path))
         for front, code in self.refuses.items():
