@@ -26,7 +26,7 @@ from torch import Tensor
 from flowgen.core import InputError, Pair, flatten
 from flowgen.couplings.figures import with_figures
 from flowgen.couplings.products import inner_products
-from flowgen.couplings.reduced_cost import Stages, reduce_cost, spread_of
+from flowgen.couplings.reduced_cost import Stages, reduce_cost, reduce_few, spread_of
 from flowgen.couplings.sparse_assignment import sparse_permutation
 
 _FEW_DIMS = 8
@@ -48,7 +48,7 @@ _SPARSE_IN_MANY = 1024
 """The same in many dimensions."""
 
 _MANY: Stages = ((0.15, 5),)
-_FEW_ROWS: Stages = ((0.07, 6),)
+_FEW_ROWS = 0.15, 6
 _FEW: Stages = ((0.15, 10), (0.03, 10))
 _FINE: Stages = ((0.15, 10), (0.03, 10), (0.01, 20))
 
@@ -103,9 +103,11 @@ def _few_dims(cost: Float[Tensor, "n n"]) -> Int[np.ndarray, " n"]:
     n = len(cost)
     if n <= _SMALL:
         return _dense(cost)
+    if n <= _MEDIUM:
+        return lap.lapjvh(reduce_few(cost.cpu().numpy(), *_FEW_ROWS), return_cost=False)[1]
     spread = spread_of(cost)
     if n < _SPARSE:
-        return _dense(reduce_cost(cost, _FEW_ROWS if n <= _MEDIUM else _FEW, spread))
+        return _dense(reduce_cost(cost, _FEW, spread))
     left = reduce_cost(cost, _FINE, spread).cpu()
     return sparse_permutation(left, _WIDTH * _FINE[-1][0] * spread)
 
