@@ -71,6 +71,17 @@ def test_the_kernel_follows_the_type_and_the_context(fused_calls):
     assert len(fused_calls) == 2
 
 
+def test_in_half_precision_the_number_of_logits_decides(fused_calls, monkeypatch):
+    q, k, v = qkv(n=7, m=5, dtype=torch.bfloat16)
+    exact = attend(q.double(), k.double(), v.double())
+    for most, fused in ((35, 0), (34, 1)):
+        fused_calls.clear()
+        monkeypatch.setattr("flowgen.models.attention.MOST_LOGITS", most)
+        got = attend(q, k, v)
+        assert len(fused_calls) == fused
+        torch.testing.assert_close(got.double(), exact, rtol=0.03, atol=0.03)
+
+
 def test_scaling_queries_changes_nothing():
     torch.manual_seed(0)
     attention = Attention(8, 2).double()

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning.pytorch import Trainer
@@ -13,6 +12,7 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import nn
 
+from flowgen.cli.automatic import HALF, SINGLE, fill_precision
 from flowgen.cli.build import make
 from flowgen.cli.conditions import fill_conditions
 from flowgen.core import InputError, Scheduled
@@ -28,7 +28,7 @@ from flowgen.pipeline.source_data import KEY as SOURCE_KEY
 from flowgen.training import FlowModule
 from flowgen.training.state import start_from
 
-PRECISIONS = ("32-true", "bf16-mixed", "64-true")
+PRECISIONS = (SINGLE, HALF, "64-true")
 """Precisions of a training; weights and times are never in half precision."""
 
 
@@ -168,13 +168,6 @@ def fill_weights(flow: FlowModule, checkpoint: str) -> None:
         raise InputError(f"checkpoint={checkpoint}: {error}") from error
 
 
-def fill_precision(cfg: DictConfig) -> None:
-    """Write the precision that ``null`` stands for on this machine into ``cfg.trainer``."""
-    if cfg.trainer.precision is None:
-        gpu = cfg.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-        cfg.trainer.precision = "bf16-mixed" if gpu else "32-true"
-
-
 def loop(cfg: DictConfig) -> Trainer:
     """Return Lightning's trainer with the callbacks of the run.
 
@@ -188,7 +181,7 @@ def loop(cfg: DictConfig) -> Trainer:
         raise InputError(
             f"trainer.precision must be one of {', '.join(PRECISIONS)}, got {cfg.trainer.precision}"
         )
-    fill_precision(cfg)
+    fill_precision(cfg.trainer)
     # A recipe may set details of a callback that the chosen set leaves out: no target, no callback.
     chosen = {name: node for name, node in cfg.callbacks.items() if "_target_" in (node or {})}
     callbacks = [make(node, f"callbacks.{name}") for name, node in chosen.items()]

@@ -58,7 +58,8 @@ def _evaluate(cfg: DictConfig, processes: Any) -> Path:
             say(figures_text(figures))
     if not processes.first:
         return out
-    about = {"checkpoint": str(cfg.checkpoint), "weights": cfg.weights, **result["protocol"]}
+    about = {"checkpoint": str(cfg.checkpoint), "weights": cfg.weights}
+    about |= {"precision": cfg.precision, **result["protocol"]}
     result["protocol"] = about
     with atomic(out) as temporary:
         temporary.write_text(json.dumps(result, indent=2) + "\n")

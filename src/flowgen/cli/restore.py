@@ -5,6 +5,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from flowgen.cli.assemble import make
+from flowgen.cli.automatic import HALF, SINGLE, sampling_in_half
 from flowgen.cli.compiling import compile_network
 from flowgen.core import InputError
 from flowgen.paths import AffinePath, Rescheduled
@@ -14,6 +15,8 @@ from flowgen.pipeline.checkpoint import FRONT
 
 def restore(cfg: DictConfig) -> Pipeline:
     """Return the pipeline of ``cfg.checkpoint`` with sampler, path and guidance as asked for.
+
+    Writes the precision that was decided into ``cfg``, where it has one.
 
     Raises:
         InputError: If the checkpoint cannot be read, or a setting does not fit it.
@@ -26,6 +29,12 @@ def restore(cfg: DictConfig) -> Pipeline:
         device=cfg.get("device", "cpu"),
         trust_code=cfg.trust_code,
     )
+    at_once = min(cfg.get("num_samples", 1), cfg.get("chunk", 256))
+    half = sampling_in_half(cfg.get("precision", SINGLE), loaded, at_once)
+    if half:
+        loaded = loaded.in_bfloat16()
+    if "precision" in cfg:
+        cfg.precision = HALF if half else SINGLE
     if cfg.get("compile"):
         compile_network(loaded.field.network)
     if "_target_" in cfg.sampler:

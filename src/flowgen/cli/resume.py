@@ -13,6 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from flowgen.cli.automatic import CHOICES
 from flowgen.cli.console import say
 from flowgen.core import InputError
 from flowgen.pipeline.checkpoint import LAST, read_training_checkpoint
@@ -87,8 +88,16 @@ def config_of_run(cfg: DictConfig, overrides: list[Any]) -> DictConfig:
 
 
 def first_difference(one: DictConfig, other: DictConfig) -> str | None:
-    """Return the first setting that makes two configs different runs, None if they are one."""
+    """Return the first setting that makes two configs different runs, None if they are one.
+
+    Args:
+        one: The config that is asked for; what it leaves to flowgen to decide is no difference.
+        other: That of a run.
+    """
     a, b = dict(_settings(one)), dict(_settings(other))
+    # What was decided for the run holds for whoever leaves the decision open.
+    left_open = [key for key in CHOICES if a.get(key, _ABSENT) is None]
+    a, b = ({key: value for key, value in each.items() if key not in left_open} for each in (a, b))
     # Others follow from the length, and would puzzle.
     keys = [LENGTH, *a, *b]
     return next((key for key in keys if a.get(key, _ABSENT) != b.get(key, _ABSENT)), None)

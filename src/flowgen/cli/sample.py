@@ -70,7 +70,8 @@ def _sample(cfg: DictConfig, processes: Any) -> Path | None:
             save_beside(starts, samples, out, columns=cfg.columns)
         else:
             write(samples, job.labels)
-        say(f"{job.total} samples in {time.perf_counter() - start:.1f} s: {out}")
+        seconds = time.perf_counter() - start
+        say(f"{job.total} samples in {seconds:.1f} s, precision {cfg.precision}: {out}")
     return out
 
 

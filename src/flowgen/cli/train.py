@@ -51,12 +51,12 @@ def run(cfg: DictConfig) -> Path:
         fill_facts,
         fill_images,
         fill_path,
-        fill_precision,
         fill_weights,
         loggers,
         loop,
         module,
     )
+    from flowgen.cli.automatic import fill_choices, keep_choices, usual_threads
     from flowgen.cli.compiling import compile_network
     from flowgen.cli.conditions import use_data
     from flowgen.cli.dry_run import dry_run
@@ -91,6 +91,9 @@ def run(cfg: DictConfig) -> Path:
     for key in NUMBERS:
         if OmegaConf.select(cfg, key) is None:
             raise InputError(f"{key} must be a number, got null")
+    if cfg.compile not in (None, True, False):
+        raise InputError(f"compile must be true, false or null, got {cfg.compile}")
+    usual_threads()
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     seed_everything(cfg.seed, workers=True, verbose=False)
@@ -107,8 +110,9 @@ def run(cfg: DictConfig) -> Path:
         check_latents(cfg, pretrained)
     start = Start()
     if wanted == AUTO:
-        fill_precision(cfg)
         start = automatic(cfg, first=first)
+        if start.folder is not None:
+            keep_choices(cfg, start.folder)
     elif wanted is not None:
         start = resumed(Path(cfg.run_dir), cfg.trainer.max_steps, first=first)
     if start.over and start.folder is not None:
@@ -119,10 +123,7 @@ def run(cfg: DictConfig) -> Path:
             "to do. To go on write trainer.max_steps=<more>"
         )
     cfg.run_dir = str(start.folder or run_folder(cfg.run_dir, cfg.name, first=first))
-    trainer = loop(cfg)
     flow = module(cfg)
-    if isinstance(trainer.strategy, FullySharded):
-        check_shardable(flow)
     if flow.pipeline.sampler.start is not None:
         raise InputError(
             "this sampler starts from a file that is fitted to a trained model: train with another "
@@ -132,6 +133,10 @@ def run(cfg: DictConfig) -> Path:
     fill_codec(flow.pipeline, data)
     if isinstance(flow.coupling, DataCoupling):
         flow.coupling.use(*training_set(data, "cpu"))
+    fill_choices(cfg, flow.pipeline)
+    trainer = loop(cfg)
+    if isinstance(trainer.strategy, FullySharded):
+        check_shardable(flow)
     loader = _loader(cfg, data, trainer, flow)
     rows = learnt_from(data).__getitems__(_rows_to_pair(cfg, data, trainer))
     if cfg.checkpoint is not None and wanted is None:
@@ -268,7 +273,7 @@ def _introduce(cfg: DictConfig, data: Any, flow: Any, trainer: Any, step: int) -
         f"shape {tuple(data.shape)}, {labels}\n"
         f"model     {type(flow.pipeline.field.network).__name__}, {parameters:,} parameters\n"
         f"device    {device} x {trainer.world_size}, precision {trainer.precision}, "
-        f"{_threads()} CPU threads\n"
+        f"{_threads()} CPU threads{', compiled' if cfg.compile else ''}\n"
         f"training  {trainer.max_steps} steps of {cfg.data.batch_size} (global batch){going_on}\n"
         f"run       {cfg.run_dir}"
     )

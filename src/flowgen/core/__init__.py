@@ -1,5 +1,6 @@
 """The small types everything composes from; imports nothing else of flowgen."""
 
+from flowgen.core.bfloat16 import cpu_prefers_bfloat16
 from flowgen.core.checks import check_values, debug_checks
 from flowgen.core.errors import InputError, TrainingFailedError
 from flowgen.core.memory import in_chunks, is_out_of_memory
@@ -47,6 +48,7 @@ __all__ = [
     "VelocityField",
     "cache_folder",
     "check_values",
+    "cpu_prefers_bfloat16",
     "debug_checks",
     "domain_of",
     "expand",

@@ -31,6 +31,9 @@ class PredictionField(nn.Module):
     Attributes:
         domain: The closed range of times where the velocity is finite.
         initial_scale: ``sigma`` where the domain begins: states start at this times ``x_0``.
+        in_bfloat16: Whether the network computes in bfloat16 by itself, as it does under
+            autocast; states, times and weights stay what they are. Off in training, where the
+            loop decides.
 
     Raises:
         InputError: If a number leaves its range, or the path has latent noise and the prediction is
@@ -53,6 +56,7 @@ class PredictionField(nn.Module):
         self.path = path
         self.prediction = prediction
         self.data_std = data_std
+        self.in_bfloat16 = False
         # Found once, since finding them reads values.
         self.domain = velocity_domain(prediction, path, t_eps)
         self.initial_scale = float(path.coefficients(torch.tensor([self.domain[0]])).sigma)
@@ -90,10 +94,16 @@ class PredictionField(nn.Module):
         low, high = self.domain
         t = t[:1].clamp(low, high).expand(t.shape) if is_shared(t) else t.clamp(low, high)
         if prediction == self.prediction and self.data_std is None:
-            return self.network(x, t, cond).to(x.dtype)
+            return self._answer(self.network, x, t, cond).to(x.dtype)
         coefficients = self.path.coefficients(t)
-        y = self.network(self._scaled(x, coefficients), t, cond).to(x.dtype)
+        y = self._answer(self.network, self._scaled(x, coefficients), t, cond).to(x.dtype)
         return convert(y, x, coefficients, self.prediction, prediction).to(x.dtype)
+
+    def _answer(self, network: nn.Module, x: Tensor, t: Tensor, cond: Condition | None) -> Tensor:
+        if not self.in_bfloat16:
+            return network(x, t, cond)
+        with torch.autocast(x.device.type, torch.bfloat16):
+            return network(x, t, cond)
 
     def _scaled(self, x: Tensor, coefficients: Coefficients) -> Tensor:
         if self.data_std is None:

@@ -55,7 +55,8 @@ class InterpolantField(PredictionField):
             cond: Conditions as the network wants them.
         """
         t = self._clamped(t)
-        return self.noise_network(self._scaled(x, self.path.coefficients(t)), t, cond).to(x.dtype)
+        scaled = self._scaled(x, self.path.coefficients(t))
+        return self._answer(self.noise_network, scaled, t, cond).to(x.dtype)
 
     def score(self, x: Tensor, t: Tensor, cond: Condition | None = None) -> Tensor:
         """Return the score of the marginals at times ``t``, shape ``(b, *d)``.

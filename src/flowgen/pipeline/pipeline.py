@@ -126,6 +126,16 @@ class Pipeline(nn.Module):
             sampler.start(self.noise(0, range(1)), self.conditions(range(1)))
         return self._with(sampler=sampler, config={})
 
+    def in_bfloat16(self) -> "Pipeline":
+        """Return the same pipeline whose network computes in bfloat16; the weights are shared.
+
+        Faster where the hardware has units for it. States, times and the sums of the integrator
+        keep their precision, and so do the stored weights; a sample moves by about a thousandth.
+        """
+        field = copy.copy(self.field)
+        field.in_bfloat16 = True
+        return self._with(field=field)
+
     def with_field(self, field: nn.Module) -> "Pipeline":
         """Return the same pipeline around another field, e.g. averaged weights.
 
