@@ -1,5 +1,7 @@
 """Small training runs shared by the tests of training."""
 
+import csv
+
 import torch
 
 from flowgen.couplings import Independent
@@ -40,3 +42,50 @@ def flow(config, coupling=None, **changes):
         coupling or Independent(),
         **(settings | changes),
     )
+
+
+class Counting(Independent):
+    """A coupling with a state that decides what it does."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __call__(self, pair, *, generator=None):
+        self.count += 1
+        return super().__call__(
+            type(pair)(pair.x_0 * (1 + 0.01 * self.count), pair.x_1, pair.cond), generator=generator
+        )
+
+    def state_dict(self):
+        return {"count": self.count}
+
+    def load_state_dict(self, state):
+        self.count = state["count"]
+
+
+def assert_same(one, other, where=""):
+    assert type(one) is type(other), where
+    if isinstance(one, dict):
+        assert list(one) == list(other), where
+        for key in one:
+            if key != "python":  # beartype draws from python's own generator
+                assert_same(one[key], other[key], f"{where}.{key}")
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other), where
+        for i, (a, b) in enumerate(zip(one, other, strict=True)):
+            assert_same(a, b, f"{where}.{i}")
+    elif isinstance(one, torch.Tensor):
+        assert torch.equal(one, other), where
+    else:
+        assert one == other, where
+
+
+def losses(folder):
+    """The columns that tell no time."""
+    timed = ("ms/", "coupling/share", "samples_per_second")
+    with (folder / "metrics.csv").open() as file:
+        return [
+            {k: v for k, v in row.items() if not k.startswith(timed)}
+            for row in csv.DictReader(file)
+        ]

@@ -43,14 +43,14 @@ def begun(tmp_path_factory):
 def stop_after(patch, step, signum=signal.SIGTERM):
     from flowgen.training.module import FlowModule
 
-    whole = FlowModule.training_step
+    whole = FlowModule.learn
 
-    def training_step(self, batch, batch_idx):
-        whole(self, batch, batch_idx)
+    def learn(self, batch):
+        whole(self, batch)
         if self.global_step == step:
             os.kill(os.getpid(), signum)
 
-    patch.setattr(FlowModule, "training_step", training_step)
+    patch.setattr(FlowModule, "learn", learn)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """A run goes on exactly: in one process, with the parts of the library alone."""
 
-import csv
 import errno
 import os
 import signal
@@ -12,13 +11,12 @@ from lightning.pytorch import Callback, Trainer
 from torch import nn
 
 from flowgen.core import InputError
-from flowgen.couplings import Independent
 from flowgen.data import ArraySplit, stream
 from flowgen.pipeline import load
 from flowgen.pipeline.checkpoint import read_training_checkpoint
 from flowgen.training import Checkpoints, Interruption, Resume, StopRequested
 from flowgen.training.loggers import MetricsFile
-from runs import flow
+from runs import Counting, assert_same, flow, losses
 from small import image_config
 
 STEPS = 9
@@ -34,26 +32,6 @@ class Act(Callback):
     def on_train_batch_end(self, trainer, *args):
         if trainer.global_step == self.step:
             self.action()
-
-
-class Counting(Independent):
-    """A coupling with a state that decides what it does."""
-
-    def __init__(self):
-        super().__init__()
-        self.count = 0
-
-    def __call__(self, pair, *, generator=None):
-        self.count += 1
-        return super().__call__(
-            type(pair)(pair.x_0 * (1 + 0.01 * self.count), pair.x_1, pair.cond), generator=generator
-        )
-
-    def state_dict(self):
-        return {"count": self.count}
-
-    def load_state_dict(self, state):
-        self.count = state["count"]
 
 
 def make():
@@ -112,33 +90,6 @@ def names(folder):
 
 def kill(signum):
     return lambda: os.kill(os.getpid(), signum)
-
-
-def assert_same(one, other, where=""):
-    assert type(one) is type(other), where
-    if isinstance(one, dict):
-        assert list(one) == list(other), where
-        for key in one:
-            if key != "python":  # beartype draws from python's own generator
-                assert_same(one[key], other[key], f"{where}.{key}")
-    elif isinstance(one, list | tuple):
-        assert len(one) == len(other), where
-        for i, (a, b) in enumerate(zip(one, other, strict=True)):
-            assert_same(a, b, f"{where}.{i}")
-    elif isinstance(one, torch.Tensor):
-        assert torch.equal(one, other), where
-    else:
-        assert one == other, where
-
-
-def losses(folder):
-    """The columns that tell no time."""
-    timed = ("ms/", "coupling/share", "samples_per_second")
-    with (folder / "metrics.csv").open() as file:
-        return [
-            {k: v for k, v in row.items() if not k.startswith(timed)}
-            for row in csv.DictReader(file)
-        ]
 
 
 @pytest.fixture(scope="module")

@@ -229,7 +229,7 @@ def overrides() -> list[Any]:
 def _loader(cfg: DictConfig, data: Any, trainer: Any, flow: Any) -> Any:
     from flowgen.core import InputError
     from flowgen.data import learnt_from, stream
-    from flowgen.training import PairLoader
+    from flowgen.training import PairLoader, Stretches
 
     world = trainer.world_size
     if cfg.data.batch_size % world:
@@ -245,13 +245,14 @@ def _loader(cfg: DictConfig, data: Any, trainer: Any, flow: Any) -> Any:
         rank=trainer.global_rank,
         world_size=world,
     )
-    return PairLoader(
+    pairs = PairLoader(
         flow,
         batches,
         batches=cfg.pairing.batches,
         ahead=cfg.pairing.ahead,
         all_processes=cfg.pairing.all_processes,
     )
+    return Stretches(pairs)
 
 
 def _rows_to_pair(cfg: DictConfig, data: Any, trainer: Any) -> list[int]:

@@ -42,6 +42,11 @@ class ArraySplit(Dataset[Batch]):
         self.flip = flip
         self.generator = generator_for(seed)
 
+    @property
+    def fixed(self) -> bool:
+        """Whether a batch depends on nothing but its indices; what a subclass draws is unknown."""
+        return type(self) is ArraySplit and not self.flip
+
     def __len__(self) -> int:
         """Return the number of samples."""
         return self.x.shape[0]

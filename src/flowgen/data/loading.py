@@ -24,7 +24,10 @@ from flowgen.data.protocol import Batch, Split
 
 @runtime_checkable
 class Augmented(Protocol):
-    """A split whose augmentation can be restarted."""
+    """A split whose augmentation can be restarted.
+
+    A split without any may say so by ``fixed = True``: its batches are then fetched with no seed.
+    """
 
     def seed_augmentation(self, *entropy: int) -> None:
         """Restart the augmentation from ``entropy``."""
@@ -275,6 +278,9 @@ class _Fetcher:
 
     def __getitems__(self, batch: Sequence[Any]) -> Batch:
         number, indices = batch
+        # Three generators of the process take longer to keep and restore than points to fetch.
+        if getattr(self.dataset, "fixed", False):
+            return self.dataset.__getitems__(indices)
         entropy = (self.seed, number, self.rank)
         if isinstance(self.dataset, Augmented):
             self.dataset.seed_augmentation(*entropy)

@@ -15,6 +15,7 @@ from flowgen.training.resume import Resume
 from flowgen.training.run_record import RunRecord
 from flowgen.training.sample_grid import SampleGrid
 from flowgen.training.schedules import warmup_constant, warmup_cosine
+from flowgen.training.stretches import Due, Stretches
 from flowgen.training.time_bins import TimeBins
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "AutoencoderModule",
     "BesideTeacher",
     "Checkpoints",
+    "Due",
     "Evaluate",
     "FlowModule",
     "FullySharded",
@@ -34,6 +36,7 @@ __all__ = [
     "RunRecord",
     "SampleGrid",
     "StopRequested",
+    "Stretches",
     "TimeBins",
     "check_shardable",
     "few_step",

@@ -20,6 +20,7 @@ from flowgen.metrics import rmse
 from flowgen.pipeline import Pipeline, save_comparison
 from flowgen.training.loggers import log_figures, show_picture
 from flowgen.training.module import FlowModule
+from flowgen.training.stretches import multiple_after
 
 PREFIX = "distill/"
 """Front of the names of errors in logs and in ``trainer.callback_metrics``."""
@@ -94,6 +95,10 @@ class BesideTeacher(Callback):
         teacher = self._teacher.to(pl_module.device).with_sampler(sampler)
         with isolate_rng():
             self._ends = teacher.sample(self.num_errors, seed=self.seed, decode=False)
+
+    def next_due(self, step: int) -> int | None:
+        """Return the first step after ``step`` that it must be called after."""
+        return multiple_after(step, self.every_n_steps)
 
     def on_train_batch_end(
         self,

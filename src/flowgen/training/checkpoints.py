@@ -27,6 +27,7 @@ from flowgen.training.interruption import StopRequested
 from flowgen.training.loggers.worker import tell
 from flowgen.training.processes import Processes
 from flowgen.training.state import capture
+from flowgen.training.stretches import multiple_after
 from flowgen.training.writer import Writer
 
 _BETTER = {"min": float.__lt__, "max": float.__gt__}
@@ -126,6 +127,10 @@ class Checkpoints(Checkpoint):
                 f"the first checkpoint cannot be written to {self.path.parent} ({problem}): make "
                 "room, or give another run_dir"
             )
+
+    def next_due(self, step: int) -> int | None:
+        """Return the first step after ``step`` that it must be called after."""
+        return multiple_after(step, self.every_n_steps, self.keep_every)
 
     def on_train_batch_end(
         self,

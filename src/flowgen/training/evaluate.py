@@ -22,6 +22,7 @@ from flowgen.pipeline import Pipeline, atomic
 from flowgen.training.loggers import log_figures, show_table
 from flowgen.training.module import FlowModule
 from flowgen.training.processes import Processes
+from flowgen.training.stretches import multiple_after
 
 PREFIX = "eval/"
 """Front of the names of figures in logs and in ``trainer.callback_metrics``."""
@@ -114,6 +115,10 @@ class Evaluate(Callback):
                 step = path.stem.removeprefix("step_")
                 if step.isdigit() and int(step) > trainer.global_step:
                     path.unlink(missing_ok=True)
+
+    def next_due(self, step: int) -> int | None:
+        """Return the first step after ``step`` that it must be called after."""
+        return multiple_after(step, self.every_n_steps)
 
     def on_train_batch_end(
         self,

@@ -46,10 +46,11 @@ class FiniteGuard:
             loss: Sum of the losses that it came from, a scalar.
             agree: Adds a scalar up over all processes; None for a single one.
         """
-        bad = (~(norm.isfinite() & loss.isfinite())).float()
+        # Infinite and not a number stay so in a sum.
+        good = (norm + loss).isfinite()
         if agree is not None:
-            bad = agree(bad)
-        good = not bool(bad)
+            good = agree((~good).float()) == 0
+        good = bool(good)
         self.in_a_row = 0 if good else self.in_a_row + 1
         self.skipped += not good
         return good

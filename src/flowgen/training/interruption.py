@@ -57,6 +57,10 @@ class Interruption(Callback):
             for signum in SIGNALS:
                 signal.signal(signum, self._handle)
 
+    def next_due(self, step: int) -> int | None:
+        """Be called after any step: a signal between two steps is obeyed at once."""
+        del step
+
     def on_train_batch_end(
         self,
         trainer: Trainer,

@@ -8,11 +8,11 @@ it is taken. Batches are counted apart from steps: a step that is skipped has us
 """
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
@@ -41,9 +41,11 @@ from flowgen.training.failure import fail
 from flowgen.training.finite import FiniteGuard
 from flowgen.training.loggers import resume_at
 from flowgen.training.micro_batches import chunks
+from flowgen.training.optimization import Optimization
 from flowgen.training.pairing import Paired, paired_alone, state_of
 from flowgen.training.phases import Phases, clock_for
 from flowgen.training.sharding import Sharding, whole
+from flowgen.training.stretches import LONGEST, Upcoming, last_of_call
 from flowgen.training.time_bins import TimeBins
 
 
@@ -114,6 +116,7 @@ class FlowModule(LightningModule):
         self.bins: TimeBins | None = None
         self.latest: dict[str, float | Tensor] = {}
         self.phases: Phases | None = None
+        self.optimization: Optimization | None = None
         self.guard = FiniteGuard(max_skipped)
         self.critic = critic_of(objective, max_skipped)
         self.nonfinite = None if nonfinite is None else Path(nonfinite)
@@ -190,11 +193,29 @@ class FlowModule(LightningModule):
         self, batch: Any, device: torch.device, dataloader_idx: int
     ) -> Any:
         """Move a batch of data; pairs are where they belong already."""
-        if isinstance(batch, Paired):
+        if isinstance(batch, Paired | Upcoming):
             return batch
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
-    def training_step(self, batch: Paired | Mapping[str, Tensor], batch_idx: int) -> None:
+    def training_step(
+        self, batch: Upcoming | Paired | Mapping[str, Tensor], batch_idx: int
+    ) -> None:
+        """Take an optimiser step on a batch, or several on those that come next.
+
+        Raises:
+            TrainingFailedError: If too many steps in a row were skipped.
+        """
+        del batch_idx
+        if not isinstance(batch, Upcoming):
+            self.learn(batch)
+            return
+        last, end = last_of_call(self.trainer), time.perf_counter() + LONGEST
+        while (pairs := batch.take()) is not None:
+            self.learn(pairs)
+            if self.global_step >= last or time.perf_counter() > end:
+                return
+
+    def learn(self, batch: Paired | Mapping[str, Tensor]) -> None:
         """Take one optimiser step on the share of the global batch that is this process's.
 
         A batch of a plain loader is paired here and now. A step whose loss or gradient is not
@@ -204,33 +225,31 @@ class FlowModule(LightningModule):
         Raises:
             TrainingFailedError: If too many steps in a row were skipped.
         """
-        del batch_idx
         self.stepping = True
-        if self.phases is None:
+        if self.phases is None or self.optimization is None:
             self.phases = Phases(clock_for(self.device))
-        phases = self.phases
+            self.optimization = Optimization(self)
+        phases, optimization = self.phases, self.optimization
         phases.begin()
         step = self.global_step
-        optimizer = cast("Optimizer", self.optimizers())
-        optimizer.zero_grad()
+        optimization.zero_grad()
         if not isinstance(batch, Paired):
             batch = paired_alone(self, batch, self.batches_seen)
         phases.add("coupling", batch.seconds, waited=batch.waited)
         pair = batch.pair
-        total = torch.zeros((), device=self.device)
         losses: list[Loss] = []
+        shares: list[Tensor] = []
         for loss, share, last in self.passes(pair, phases, step):
-            with self._synchronised(last), phases.phase("backward"):
-                self.manual_backward(share)
+            with phases.phase("backward"):
+                optimization.backward(share, last)
             losses.append(loss.detached())
-            total = total + share.detach()
+            shares.append(share.detach())
+        total = shares[0] if len(shares) == 1 else torch.stack(shares).sum()
         with phases.phase("optimizer"):
-            groups = optimizer.param_groups
-            learnt = [p for group in groups for p in group["params"]]
-            norm = whole(clip_grad_norm_(learnt, self.clip))
+            norm = whole(clip_grad_norm_(optimization.learnt, self.clip))
             taken = self.guard.takes(norm, total, self.over_all)
             if taken:
-                self._update(optimizer, norm, step, losses, pair)
+                self._update(optimization, norm, step, losses, pair)
         if taken and self.critic is not None:
             with phases.phase("critic"):
                 self.latest |= self.critic.update(self, pair, step)
@@ -278,6 +297,7 @@ class FlowModule(LightningModule):
 
     def on_train_start(self) -> None:
         """Tell the loggers where the run starts, so that a resumed curve has no step twice."""
+        self.optimization = None
         resume_at(self.loggers, self.global_step)
 
     def on_train_end(self) -> None:
@@ -320,15 +340,13 @@ class FlowModule(LightningModule):
         return replace(pair, cond=conditioner.drop(pair.cond, generator=generator))
 
     def _update(
-        self, optimizer: Optimizer, norm: Tensor, step: int, losses: list[Loss], pair: Pair
+        self, optimization: Optimization, norm: Tensor, step: int, losses: list[Loss], pair: Pair
     ) -> None:
-        schedule = cast("LRScheduler", self.lr_schedulers())
-        optimizer.step()
-        schedule.step()
+        optimization.step()
         self.ema.update(self.pipeline.field, step + 1)
-        if isinstance(self.objective, Follows):
+        if optimization.followed and isinstance(self.objective, Follows):
             self.objective.after_step(self.pipeline.field, step + 1)
-        self.latest = dict(pair.stats) | {"grad_norm": norm, "lr": schedule.get_last_lr()[0]}
+        self.latest = dict(pair.stats) | {"grad_norm": norm, "lr": optimization.rate}
         for name in losses[0].terms:
             parts = torch.cat([loss.terms[name].flatten() for loss in losses])
             self.latest[f"loss/{name}"] = parts.mean()
@@ -354,11 +372,6 @@ class FlowModule(LightningModule):
                 step,
                 self.guard.skipped,
             )
-
-    def _synchronised(self, last: bool) -> AbstractContextManager[Any]:
-        """Let processes exchange gradients only after the last micro-batch."""
-        block = getattr(self.trainer.strategy, "block_backward_sync", None)
-        return nullcontext() if last or block is None else block()
 
     def _log(self) -> None:
         """Write the means since the last call."""

@@ -158,7 +158,9 @@ class PairLoader:
         rank = module.global_rank if shared is None else 0
         before = state_of(module.coupling)
         generator = generator_for(module.seed, number, rank, _STREAM, device=module.device)
-        whole = {name: torch.cat([each[name] for each in group]) for name in group[0]}
+        whole = group[0]
+        if len(group) > 1:
+            whole = {name: torch.cat([each[name] for each in group]) for name in whole}
         moved = {name: value.to(module.device) for name, value in whole.items()}
         pair = module.pair(moved, generator)
         sizes = [len(batch["x_1"]) for batch in group]

@@ -22,7 +22,7 @@ class Progress(Callback):
     """Shows optimiser steps done; on the first steps it measures the time per step.
 
     Args:
-        measure: Steps over which the time per step is measured, after one warm-up step.
+        measure: Steps over which the time per step is measured, once the first is done.
         line_every: Seconds between lines where there is no terminal.
 
     Raises:
@@ -39,12 +39,13 @@ class Progress(Callback):
         self._view: _View | None = None
         self._start = 0.0
         self._first = 0
+        self._from: int | None = None
         self._told = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the view, and say where a resumed run starts."""
         del pl_module
-        self._first = trainer.global_step
+        self._first, self._from = trainer.global_step, None
         self._told = False
         if not trainer.is_global_zero:
             return
@@ -54,6 +55,10 @@ class Progress(Callback):
             self._view = _Lines(trainer.global_step, trainer.max_steps, self.line_every)
         if self._first > 0:
             self._view.say(f"goes on at step {self._first} of {trainer.max_steps}")
+
+    def next_due(self, step: int) -> int | None:
+        """Be called after any step: the view shows what has been done by then."""
+        del step
 
     def on_train_batch_end(
         self,
@@ -67,10 +72,10 @@ class Progress(Callback):
         del outputs, batch, batch_idx
         if self._view is None:
             return
-        done = trainer.global_step - self._first - 1
-        if done == 0:
-            self._start = _now(pl_module.device)
-        elif done > 0 and not self._told and (done >= self.measure or self._waited()):
+        if self._from is None and trainer.global_step > self._first:
+            self._from, self._start = trainer.global_step, _now(pl_module.device)
+        done = trainer.global_step - (self._from or 0)
+        if self._from and done and not self._told and (done >= self.measure or self._waited()):
             self._told = True
             each = (_now(pl_module.device) - self._start) / done
             left = _duration(each * (trainer.max_steps - trainer.global_step))

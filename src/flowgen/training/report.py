@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from flowgen.core import InputError
 from flowgen.report import write_report
+from flowgen.training.stretches import multiple_after
 
 SHARE = 0.02
 """Largest share of the time of a run that goes into its report."""
@@ -47,6 +48,10 @@ class Report(Callback):
         self._began, self._spent = time.monotonic(), 0.0
         self._write(trainer)
         self._spent = 0.0  # the first one pays for imports
+
+    def next_due(self, step: int) -> int | None:
+        """Return the first step after ``step`` that it must be called after."""
+        return multiple_after(step, self.every_n_steps)
 
     def on_train_batch_end(
         self,

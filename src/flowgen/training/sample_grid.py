@@ -11,6 +11,7 @@ from flowgen.pipeline import save_picture
 from flowgen.pipeline.images import save_beside
 from flowgen.training.loggers import show_picture
 from flowgen.training.module import FlowModule
+from flowgen.training.stretches import multiple_after
 
 
 class SampleGrid(Callback):
@@ -45,6 +46,10 @@ class SampleGrid(Callback):
         self.columns = columns
         self.seed = seed
         self._drawn = -1
+
+    def next_due(self, step: int) -> int | None:
+        """Return the first step after ``step`` that it must be called after."""
+        return multiple_after(step, self.every_n_steps)
 
     def on_train_batch_end(
         self,
