@@ -88,9 +88,18 @@ def tables(
         for method in theirs:
             for ours in (m for library, m in methods if library == "flowgen"):
                 if ours.split(",")[0] == method:
-                    columns = [_differences(content, name, task, ours, method) for task in tasks]
+                    both = name, name
+                    columns = [_differences(content, both, task, ours, method) for task in tasks]
                     rows += _row(ours, columns, "+")
         parts.append(_table(f"{FIGURES[name]}, flowgen less torchcfm, seed by seed", tasks, rows))
+    for name in ("w2", "w2_4", "npe"):
+        rows = []
+        for method in theirs:
+            averaged = (f"averaged_{name}", name)
+            columns = [_differences(content, averaged, task, method, method) for task in tasks]
+            rows += _row(method, columns, "+")
+        title = f"{FIGURES[name]}, flowgen's averaged weights less torchcfm's last, seed by seed"
+        parts.append(_table(title, tasks, rows))
     return "\n".join(part for part in parts if part)
 
 
@@ -120,15 +129,18 @@ def _told(values: Sequence[float], sign: str) -> str:
 
 
 def _differences(
-    content: dict[str, Any], name: str, task: str, ours: str, theirs: str
+    content: dict[str, Any], names: tuple[str, str], task: str, ours: str, theirs: str
 ) -> list[float]:
-    """Return the differences of the seeds that both have: weights, batches, points are the same."""
+    """Return the differences of the seeds that both have: weights, batches, points are the same.
+
+    ``names`` are the figures of flowgen's method and of torchcfm's.
+    """
     of_seed = [
         {
             cell["seed"]: figure(cell, name, content["ends"])
             for cell in known(content["cells"], name)
             if _key(cell) == (task, library, method)
         }
-        for library, method in (("flowgen", ours), ("torchcfm", theirs))
+        for library, method, name in (("flowgen", ours, names[0]), ("torchcfm", theirs, names[1]))
     ]
     return [of_seed[0][seed] - of_seed[1][seed] for seed in of_seed[0] if seed in of_seed[1]]
