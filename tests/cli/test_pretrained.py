@@ -79,6 +79,8 @@ def test_a_fine_tuned_model_is_distilled(pretrained, capsys):
     # And one that asks the teacher, which is built with trust as well.
     method = "distill=velocity_matching_and_distillation"
     assert main([*line, method, "run_dir=second"]) == 0
+    # One that asks itself for its answer to no prompt.
+    assert main([*line, "distill=mean_flow_guided", "run_dir=guided"]) == 0
     # And one whose critic is a network of diffusers too, told from which of four nodes it judges.
     assert main([*line, "distill=dmd2", "run_dir=third"]) == 0
     assert flowgen.load("third", device="cpu", trust_code=True).nfe() == 4

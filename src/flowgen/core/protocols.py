@@ -1,5 +1,6 @@
 """What the layers ask of each other; any object with the right signature will do."""
 
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -107,6 +108,19 @@ class Prepared(Protocol):
 
     def begin(self, field: nn.Module) -> None:
         """Take what is needed of the field, e.g. a copy; called again when it gets new weights."""
+        ...
+
+
+NullCondition = Callable[[int, torch.device | str | None], Condition]
+"""Returns the conditions of some rows that mean "none", on a device."""
+
+
+@runtime_checkable
+class Unconditional(Protocol):
+    """A part of an objective that asks the field for its answer under no condition as well."""
+
+    def use_null(self, null: NullCondition | None) -> None:
+        """Take what makes conditions that mean "none"; None of a model that takes none at all."""
         ...
 
 

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from flowgen.core import Condition, FlowMap, InputError, Loss, Pair, VelocityField, expand, flatten
 from flowgen.distill.students import (
+    alike,
     draw_triples,
     flow_map,
-    labels_alone,
     progress_of,
     rows_of,
     same_masks,
@@ -27,14 +27,13 @@ from flowgen.distill.students import (
 from flowgen.distill.triples import Triples, TripleSampler
 from flowgen.paths import Path
 
-_LABEL = "label"
-
 
 class MomentMatching(nn.Module):
     """The discrepancy of groups, by the kernel ``exp(-rms(a - b) / width)``.
 
-    Where there are labels the rows are grouped by them, and rows of different labels do not see
-    each other. Published are 4 rows, a width in proportion to ``t - s`` and neighbouring times
+    Where there are conditions the rows are grouped by them, and rows of different conditions do not
+    see each other: where each has its own, as captions may be, it is a consistency loss. Published
+    are 4 rows, a width in proportion to ``t - s`` and neighbouring times
     (:class:`flowgen.distill.NoiseGap`); small batches need more rows and a wider step.
 
     Args:
@@ -91,11 +90,9 @@ class MomentMatching(nn.Module):
             InputError: If the model is no flow map, or triples and model do not fit.
         """
         student = flow_map(model)
-        labels_alone(pair.cond, "comparing laws of groups of rows")
-        size, label = len(pair), None if pair.cond is None else pair.cond.get(_LABEL)
-        order = torch.arange(size, device=pair.x_1.device)
-        if label is not None:
-            order = label.argsort(stable=True)
+        size, device = len(pair), pair.x_1.device
+        number = alike(pair.cond, size, device)
+        order = number.argsort(stable=True)
         rows = min(self.particles, size)
         groups = size // rows
         used = order[: groups * rows]
@@ -108,10 +105,8 @@ class MomentMatching(nn.Module):
         s, r, t = (x.repeat_interleave(rows) for x in (drawn.s, drawn.r, drawn.t))
         y, z = self._jumps(student, few, Triples(s, r, t, len(s)), cond, generator)
 
-        same = torch.ones(groups, rows, rows, dtype=torch.bool, device=y.device)
-        if label is not None:
-            grouped = label[used].view(groups, rows)
-            same = grouped[:, :, None] == grouped[:, None, :]
+        grouped = number[used].view(groups, rows)
+        same = grouped[:, :, None] == grouped[:, None, :]
         y_of, z_of = (x.unflatten(0, (groups, rows)) for x in (y, z))
         of_group = discrepancy(y_of, z_of, self.width, same)
 

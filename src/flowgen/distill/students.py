@@ -12,6 +12,9 @@ from flowgen.distill.triples import Triples, TripleSampler
 from flowgen.objectives.flow_matching import common_domain
 from flowgen.paths import Path
 
+_MOST_CLASSES = 2**20
+"""More than a condition has; three of them fit into 64 bits, and more may at worst collide."""
+
 
 def flow_map(model: VelocityField, *, anywhere: bool = False) -> FlowMap:
     """Return the model as the flow map it is.
@@ -91,17 +94,19 @@ def rows_of(pair: Pair, part: slice | Tensor) -> Pair:
     return Pair(pair.x_0[part], pair.x_1[part], rows(pair.cond, part))
 
 
-def labels_alone(cond: Condition | None, purpose: str) -> None:
-    """Raise if there are other conditions than labels.
+def alike(cond: Condition | None, size: int, device: torch.device) -> Tensor:
+    """Return a number for each row, int64 ``(size,)``: equal where all conditions are equal.
 
-    Raises:
-        InputError: Naming them.
+    Classes are numbered without a look at their values; texts are compared, for which an
+    accelerator is waited for.
     """
-    if others := sorted(set(cond or {}) - {"label"}):
-        raise InputError(
-            f"{purpose} knows labels alone, and the model also takes {', '.join(others)}: use "
-            "another method, or a teacher with conditional=[label]"
-        )
+    number = torch.zeros(size, dtype=torch.int64, device=device)
+    for value in (cond or {}).values():
+        own = value
+        if value.ndim > 1 or value.is_floating_point():
+            _, own = value.reshape(size, -1).unique(dim=0, return_inverse=True)
+        number = number * _MOST_CLASSES + own
+    return number
 
 
 def progress_of(step: int, total_steps: int | None) -> float:

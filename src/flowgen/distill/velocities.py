@@ -10,10 +10,16 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from flowgen.core import Condition, FlowMap, InputError, PathPoint, VelocityField, expand
+from flowgen.core import (
+    Condition,
+    FlowMap,
+    InputError,
+    NullCondition,
+    PathPoint,
+    VelocityField,
+    expand,
+)
 from flowgen.distill.frozen import Frozen
-from flowgen.distill.students import labels_alone
-from flowgen.models import Classes
 
 
 @runtime_checkable
@@ -69,17 +75,16 @@ class OfStudent:
         return model.mean_velocity(point.x_t, point.t, point.t, cond)
 
 
-class OfDataGuided:
+class OfDataGuided(nn.Module):
     """A guided velocity from data and the student itself, without a teacher.
 
     ``omega v_t + (1 - omega - kappa) u(x, s, s | null) + kappa u(x, s, s | cond)``, whose fixed
-    point is classifier-free guidance of scale ``omega / (1 - kappa)``. Rows with the null label
-    and times outside ``[low, high]`` keep the velocity of the pair.
+    point is classifier-free guidance of scale ``omega / (1 - kappa)``. Rows without condition and
+    times outside ``[low, high]`` keep the velocity of the pair.
 
     Args:
         omega: Weight of the pair's velocity, > 0.
         kappa: Weight of the student's conditional velocity, in ``[0, 1)``.
-        num_classes: Number of labels, which is also the null label.
         low: First guided time.
         high: Last guided time.
 
@@ -89,40 +94,53 @@ class OfDataGuided:
     Source: Geng et al. 2025, arXiv 2505.13447, appendix A.2 (eq. 21).
     """
 
-    def __init__(
-        self,
-        omega: float,
-        kappa: float,
-        num_classes: Classes,
-        low: float = 0.0,
-        high: float = 1.0,
-    ) -> None:
-        if num_classes is None:
-            raise InputError("guidance from data needs a model with labels")
-        if not isinstance(num_classes, int):
-            raise InputError(
-                "guidance from data knows labels alone, and the model also takes other conditions: "
-                "use another method, or a teacher with conditional=[label]"
-            )
+    def __init__(self, omega: float, kappa: float, low: float = 0.0, high: float = 1.0) -> None:
+        super().__init__()
         if not omega > 0:
             raise InputError(f"omega must be > 0, got {omega}")
         if not 0 <= kappa < 1:
             raise InputError(f"kappa must be in [0, 1), got {kappa}")
         if not 0 <= low < high <= 1:
             raise InputError(f"low and high must satisfy 0 <= low < high <= 1, got {low}, {high}")
-        self.omega, self.kappa, self.num_classes = float(omega), float(kappa), num_classes
+        self.omega, self.kappa = float(omega), float(kappa)
         self.low, self.high = float(low), float(high)
+        self._null: NullCondition | None = None
+        self._row: dict[str, Tensor] = {}
+
+    def use_null(self, null: NullCondition | None) -> None:
+        """Take what makes conditions that mean "none", as a conditioner's ``null`` does.
+
+        Raises:
+            InputError: If the model takes no conditions.
+        """
+        if null is None:
+            raise InputError("guidance from data needs a model with labels or other conditions")
+        self._null, self._row = null, {}
 
     @torch.no_grad()
-    def __call__(self, model: FlowMap, point: PathPoint, cond: Condition | None) -> Tensor:
-        """Return the guided velocity ``(b, *d)``, see :class:`VelocitySource`."""
-        labels_alone(cond, "guidance from data")
-        assert cond is not None
-        label = cond["label"]
-        null = {**cond, "label": torch.full_like(label, self.num_classes)}
+    def forward(self, model: FlowMap, point: PathPoint, cond: Condition | None) -> Tensor:
+        """Return the guided velocity ``(b, *d)``, see :class:`VelocitySource`.
+
+        Raises:
+            InputError: If no condition that means "none" is known.
+        """
         x, t = point.x_t, point.t
+        null = self._nulls(len(x), x.device)
+        assert cond is not None
         mixed = self.omega * point.v_t
-        mixed = mixed + (1 - self.omega - self.kappa) * model.mean_velocity(x, t, t, null)
+        none = {**cond, **null}
+        mixed = mixed + (1 - self.omega - self.kappa) * model.mean_velocity(x, t, t, none)
         mixed = mixed + self.kappa * model.mean_velocity(x, t, t, cond)
-        guided = (label != self.num_classes) & (t >= self.low) & (t <= self.high)
+        told = torch.zeros_like(t, dtype=torch.bool)
+        for name, value in null.items():
+            told = told | (cond[name] != value).reshape(len(x), -1).any(dim=1)
+        guided = told & (t >= self.low) & (t <= self.high)
         return torch.where(expand(guided, x), mixed, point.v_t)
+
+    def _nulls(self, n: int, device: torch.device) -> dict[str, Tensor]:
+        if self._null is None:
+            raise InputError('guidance from data needs the condition that means "none": use_null()')
+        if not self._row or next(iter(self._row.values())).device != device:
+            # One for all steps: a text encoder may be slow.
+            self._row = dict(self._null(1, device))
+        return {name: row.expand(n, *row.shape[1:]) for name, row in self._row.items()}

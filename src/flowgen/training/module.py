@@ -30,6 +30,7 @@ from flowgen.core import (
     Objective,
     Pair,
     Prepared,
+    Unconditional,
     generator_for,
     network_randomness,
 )
@@ -104,6 +105,10 @@ class FlowModule(LightningModule):
         self.objective = objective
         if isinstance(objective, Prepared):
             objective.begin(pipeline.field)
+        conditioner = pipeline.conditioner
+        for part in objective.modules() if isinstance(objective, nn.Module) else [objective]:
+            if isinstance(part, Unconditional):
+                part.use_null(None if conditioner is None else conditioner.null)
         # Not a submodule: its state goes with the pairs, which may be made ahead of the model.
         self._coupling = (coupling,)
         self.ema = EMA(pipeline.field, decay=ema_decay)
