@@ -164,13 +164,21 @@ def test_autocast_and_one_row(build, batch):
     assert (out - plain).norm() < 0.1 * plain.norm()
 
 
-def test_a_flow_map_starts_as_the_velocity(build, batch):
+def test_what_a_student_is_told_changes_nothing_at_first(build, batch):
     x, t, cond = batch
-    network = build(interval=True).double()
-    torch.nn.init.normal_(network.out.weight)
-    away = network(x, t, {**cond, "interval": 1 - t})
-    assert away.abs().max() > 0
-    assert torch.equal(away, network(x, t, {**cond, "interval": torch.zeros_like(t)}))
+    teacher = perturbed(build().double())
+    student = build(interval=True, guided=True).double()
+    # All weights of the teacher have a place in the student, in the same shape.
+    assert set(student.load_state_dict(teacher.state_dict(), strict=False).missing_keys) == {
+        name for name in student.state_dict() if ".interval." in name or ".guidance." in name
+    }
+    before = teacher(x, t, cond)
+    assert before.abs().max() > 0
+    told = {**cond, "interval": 1 - t, "guidance": 3 * t + 1}
+    torch.testing.assert_close(student(x, t, told), before, rtol=1e-12, atol=1e-12)
+    perturbed(student)
+    other = student(x, t, {**told, "guidance": 0 * t + 1})
+    assert (student(x, t, told) - other).abs().max() > 0
 
 
 def test_unet2d_knows_the_mean_of_a_text(batch):

@@ -7,7 +7,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from flowgen.cli.build import make
 from flowgen.core import InputError
 from flowgen.data import DataSet
-from flowgen.models import CAPTION, PROMPT, Conditioner
+from flowgen.models import CAPTION, PROMPT, Conditioner, check_range
 
 _EXAMPLES = 64
 """Rows of the data whose conditions samples take in turn where nothing is asked for."""
@@ -39,6 +39,15 @@ def fill_conditions(cfg: DictConfig, data: DataSet) -> None:
             cfg.pipeline.conditioner = None
         elif not label_alone:
             cfg.pipeline.conditioner = _several(cfg, data, kinds, own)
+        if cfg.get("guidance_range") is not None:
+            low, high = check_range(cfg.guidance_range)
+            base = cfg.pipeline.conditioner
+            cfg.pipeline.conditioner = {
+                "_target_": "flowgen.models.ScaleConditioner",
+                "base": None if base is None else OmegaConf.to_container(base),
+                "low": low,
+                "high": high,
+            }
 
 
 def use_data(conditioner: Conditioner | None, data: DataSet) -> None:

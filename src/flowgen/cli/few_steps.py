@@ -36,6 +36,8 @@ def write_table(cfg: DictConfig, folder: Path) -> None:
     if not steps or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in steps):
         raise InputError(f"table.num_steps must be whole numbers >= 1, got {steps}")
     student = load(folder, trust_code=bool(cfg.trust_code))
+    if cfg.guidance_range is not None:
+        student = student.guided(float(make(cfg.guidance, "guidance").scale))
     teacher = guided_teacher_of(cfg).to(student.device)
     data = data_set(cfg.data, LOADER_KEYS)
     setting = Setting(student, data, cfg.table.num_samples, cfg.table.seed, cfg.table.chunk)

@@ -10,7 +10,15 @@ from flowgen.cli.assemble import make
 from flowgen.cli.console import say
 from flowgen.cli.train import LOADER_KEYS
 from flowgen.core import FlowMap, InputError, Pair, VelocityField, generator_for
-from flowgen.models import PROMPT, Conditioners, ConsistencyField
+from flowgen.distill import Frozen
+from flowgen.models import (
+    GUIDANCE,
+    PROMPT,
+    Conditioners,
+    ConsistencyField,
+    ScaleConditioner,
+    ToldScale,
+)
 from flowgen.paths import AffinePath, Velocity, check_agreement, check_conventions
 from flowgen.pipeline import Pipeline, teacher_pipeline
 from flowgen.pipeline.source_data import KEY as SOURCE_KEY
@@ -20,7 +28,7 @@ from flowgen.training.state import start_from
 TAKEN = ("model", "path", "prediction", "source", "data_std", "time_eps", "conditional")
 """Settings that a student has from its teacher."""
 
-_BESIDES = "condition.embeddings.interval."
+_BESIDES = ("condition.embeddings.interval.", "condition.embeddings.guidance.")
 _CHECKED = 64
 
 
@@ -62,9 +70,16 @@ def fill_student(cfg: DictConfig, overridden: Sequence[str]) -> None:
         raise InputError(f"teacher={cfg.teacher} does not describe itself, so it has no student")
     parts = teacher.config
     field = parts["field"]
-    interval = {"interval": True} if cfg.model.get("interval", False) else {}
+    if isinstance(teacher.conditioner, ScaleConditioner):
+        raise InputError(
+            f"teacher={cfg.teacher} is itself a student that is told its guidance: give the model "
+            "that it was distilled from"
+        )
+    told = {"interval": True} if cfg.model.get("interval", False) else {}
+    if cfg.guidance_range is not None:
+        told["guided"] = True
     with open_dict(cfg):
-        cfg.model = {**field["network"], **interval}
+        cfg.model = {**field["network"], **told}
         cfg.path, cfg.prediction, cfg.source = field["path"], field["prediction"], parts["source"]
         if SOURCE_KEY in teacher.about:
             cfg.source.data = teacher.about[SOURCE_KEY]
@@ -139,7 +154,8 @@ def fill_weights(flow: FlowModule, cfg: DictConfig) -> None:
     """
     state = dict(teacher_of(cfg).field.state_dict())
     own = flow.pipeline.field.state_dict()
-    new = [name for name in own if name not in state and _BESIDES in name]
+    beside = [name for name in own if any(part in name for part in _BESIDES)]
+    new = [name for name in beside if name not in state]
     start = {**state, **{name: own[name] for name in new}}
     start_from(flow, start, start)
     layers = sorted({name.rsplit(".", 1)[0] for name in new})
@@ -174,7 +190,7 @@ def check_start(flow: FlowModule, cfg: DictConfig, batch: dict[str, torch.Tensor
     conditioner = flow.pipeline.conditioner
     cond = None if conditioner is None else conditioner.take(few)
     pair = Pair(x_0, x_1, cond)
-    known = teacher.field.to(x_1.device)
+    known = _Untold(teacher.field.to(x_1.device))
     try:
         check_conventions(known, path, pair, generator=generator).require()
     except InputError as error:
@@ -183,6 +199,43 @@ def check_start(flow: FlowModule, cfg: DictConfig, batch: dict[str, torch.Tensor
     field.eval()
     check_agreement(_Velocity(field), known, path, pair, generator=generator)
     field.train(training)
+
+
+def use_guidance(flow: FlowModule, cfg: DictConfig) -> None:
+    """Give pictures and comparisons of a student that is told its guidance the scale of ``cfg``.
+
+    Raises:
+        InputError: If there is a range and the method does not follow the teacher's velocity, the
+            pairs are made already, or the scale lies outside.
+    """
+    if cfg.get("guidance_range") is None:
+        return
+    objective: Any = flow.objective
+    parts = objective.modules() if isinstance(objective, torch.nn.Module) else ()
+    teachers = [part.field for part in parts if isinstance(part, Frozen)]
+    if not any(isinstance(field, ToldScale) for field in teachers):
+        raise InputError(
+            f"guidance_range={list(cfg.guidance_range)}: this method does not follow the teacher's "
+            "velocity, so there is no guidance to learn: use another distill=<name>"
+        )
+    if getattr(flow.coupling, "of_flow", False):
+        raise InputError(
+            f"guidance_range={list(cfg.guidance_range)}: pairs that are made already have one "
+            "scale: leave coupling=made_pairs out"
+        )
+    flow.pipeline = flow.pipeline.guided(float(make(cfg.guidance, "guidance").scale))
+
+
+class _Untold:
+    """A teacher that takes no notice of the scale that its student is told."""
+
+    def __init__(self, field: VelocityField) -> None:
+        self.field = field
+        self.domain: tuple[float, float] = getattr(field, "domain", (0.0, 1.0))
+
+    def __call__(self, x: torch.Tensor, t: torch.Tensor, cond: Any = None) -> torch.Tensor:
+        others = {name: value for name, value in (cond or {}).items() if name != GUIDANCE}
+        return self.field(x, t, others or None)
 
 
 class _Velocity:

@@ -124,6 +124,7 @@ def run(cfg: DictConfig) -> Path:
         )
     cfg.run_dir = str(start.folder or run_folder(cfg.run_dir, cfg.name, first=first))
     flow = module(cfg)
+    student.use_guidance(flow, cfg)
     if flow.pipeline.sampler.start is not None:
         raise InputError(
             "this sampler starts from a file that is fitted to a trained model: train with another "
@@ -281,6 +282,11 @@ def _introduce(cfg: DictConfig, data: Any, flow: Any, trainer: Any, step: int) -
 
 
 def _told_conditions(conditioner: Any, data: Any) -> str:
+    from flowgen.models import ScaleConditioner
+
+    if isinstance(conditioner, ScaleConditioner):
+        others = _told_conditions(conditioner.base, data)
+        return f"{others}, guidance from {conditioner.low:g} to {conditioner.high:g}"
     if conditioner is None:
         return "no labels"
     if conditioner.kinds == ("label",):

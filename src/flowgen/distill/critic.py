@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from flowgen.core import Condition, InputError, VelocityField, domain_of
 from flowgen.distill.frozen import Frozen
-from flowgen.models import ConditionEmbedding
+from flowgen.models import ConditionEmbedding, ToldScale
 from flowgen.models.diffusers_network import Summands
 
 _NODE = "node"
@@ -27,7 +27,8 @@ _NODE = "node"
 class Critic(nn.Module):
     """A trainable copy of a teacher, which may also tell samples from data.
 
-    It never drops features, in whatever mode its owner is.
+    It never drops features, in whatever mode its owner is. Where the teacher is told a scale of
+    guidance, so is the critic: samples of each scale have a law of their own.
 
     Args:
         teacher: Where it starts: the network of the field, without guidance.
@@ -41,7 +42,7 @@ class Critic(nn.Module):
 
     Raises:
         InputError: If the teacher has no network to copy, no such layer, or with several nodes
-            nothing called ``condition`` that classes can be added to.
+            or scales nothing called ``condition`` that they can be added to.
 
     Source: Yin et al. 2024 (DMD2), arXiv 2405.14867, sections 3 and 4: fake score and GAN head.
     """
@@ -62,7 +63,9 @@ class Critic(nn.Module):
         self.domain = domain_of(self.field)
         self.nodes = int(nodes)
         if self.nodes > 1:
-            _add_nodes(self._network, self.nodes)
+            _condition_of(self._network, "node").add_classes(_NODE, self.nodes)
+        if _is_told(teacher):
+            _condition_of(self._network, "scale").add_guidance()
         self.layer = layer
         self.head = None if layer is None else Head(self._tapped(layer), width)
         self.requires_grad_(False).eval()
@@ -163,15 +166,20 @@ class Head(nn.Module):
         return logits if logits.ndim == 1 else logits.mean(dim=1)
 
 
-def _add_nodes(network: nn.Module, count: int) -> None:
-    """Add one more summand to the condition of a network, 0 at the start."""
+def _condition_of(network: nn.Module, what: str) -> ConditionEmbedding | Summands:
+    """Return where one more summand, 0 at the start, can be added to the condition."""
     condition = getattr(network, "condition", None)
     if not isinstance(condition, ConditionEmbedding | Summands):
         raise InputError(
-            f"{type(network).__name__} cannot be told which node a sample comes from: its critic "
-            "judges samples of a single node"
+            f"{type(network).__name__} cannot be told which {what} a sample comes from: its critic "
+            f"judges samples of a single {what}"
         )
-    condition.add_classes(_NODE, count)
+    return condition
+
+
+def _is_told(teacher: VelocityField) -> bool:
+    """Return whether a teacher is told its scale of guidance."""
+    return isinstance(teacher.field if isinstance(teacher, Frozen) else teacher, ToldScale)
 
 
 def _innermost(teacher: VelocityField) -> nn.Module:

@@ -2,7 +2,15 @@
 
 from flowgen.models.attention import Attention, attend, math_attention
 from flowgen.models.conditioner import Conditioner, Conditioners, asked_for
-from flowgen.models.conditioning import Classes, ConditionEmbedding, LabelEmbedding, TextEmbedding
+from flowgen.models.conditioning import (
+    GUIDANCE,
+    Classes,
+    ConditionEmbedding,
+    LabelEmbedding,
+    ScaleEmbedding,
+    TextEmbedding,
+    silence,
+)
 from flowgen.models.consistency_field import ConsistencyField
 from flowgen.models.diffusers_network import DiffusersNetwork
 from flowgen.models.dit import DiT
@@ -25,6 +33,7 @@ from flowgen.models.guidance import (
     Guided,
     Projected,
     Rescaled,
+    ToldScale,
     ZeroInit,
 )
 from flowgen.models.hashed_words import HashedWords
@@ -34,6 +43,7 @@ from flowgen.models.mlp import MLP
 from flowgen.models.mmdit import MMDiT
 from flowgen.models.norms import NonScalingNorm, Norm, ScalingNorm
 from flowgen.models.positions import LearnedPositions, Positions, RotaryPositions
+from flowgen.models.scale_conditioner import ScaleConditioner, check_range
 from flowgen.models.text_conditioner import CAPTION, PROMPT, TextConditioner, TextEncoder
 from flowgen.models.text_readers import CrossAttended, InContext, TextReader
 from flowgen.models.time_embedding import TimeEmbedding
@@ -63,6 +73,7 @@ __all__ = [
     "Extrapolate",
     "FlowMapField",
     "GELUFeedForward",
+    "GUIDANCE",
     "Guidance",
     "Guided",
     "HashedWords",
@@ -77,6 +88,8 @@ __all__ = [
     "Projected",
     "Rescaled",
     "RotaryPositions",
+    "ScaleConditioner",
+    "ScaleEmbedding",
     "ScalingNorm",
     "SegmentField",
     "SwiGLU",
@@ -85,6 +98,7 @@ __all__ = [
     "TextEncoder",
     "TextReader",
     "TimeEmbedding",
+    "ToldScale",
     "UNet",
     "UNet2D",
     "UViT",
@@ -92,7 +106,9 @@ __all__ = [
     "asked_for",
     "attend",
     "check_edges",
+    "check_range",
     "last_edge",
     "math_attention",
     "next_edge",
+    "silence",
 ]

@@ -15,12 +15,15 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from flowgen.core import Condition, InputError, check_values
+from flowgen.core import Condition, InputError, check_values, is_shared
 from flowgen.models.checks import check_positive
 from flowgen.models.time_embedding import TimeEmbedding
 
-TEXT, TEXT_MASK, INTERVAL = "text", "text_mask", "interval"
+TEXT, TEXT_MASK, INTERVAL, GUIDANCE = "text", "text_mask", "interval", "guidance"
 """Names of conditions that are no classes."""
+
+TOLD = (INTERVAL, GUIDANCE)
+"""What a student is told beside its teacher."""
 
 Classes = int | Mapping[str, int] | None
 """How many classes: of ``label``, of each name, or None for none."""
@@ -88,17 +91,34 @@ class TextEmbedding(nn.Module):
         return self.out(functional.silu(self.project(total)))
 
 
+class ScaleEmbedding(TimeEmbedding):
+    """The embedding of a scale of guidance ``w``, smooth in ``log(1 + w)``.
+
+    Args:
+        width: Size of the embedding, at least 1.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, max_frequency=10.0)
+
+    def forward(self, t: Float[Tensor, " b"]) -> Float[Tensor, "#b width"]:
+        """Return the embedding of scales ``(b,)``, at least 0; one row where all rows share it."""
+        return super().forward((t[:1] if is_shared(t) else t).log1p())
+
+
 class ConditionEmbedding(nn.Module):
     """The vector ``c = time(t) + label(cond["label"]) + ...`` of a network.
 
     A flow map also knows how far it leads: ``cond["interval"]``, a number for each row. Its
     embedding starts at zero, so that a velocity's weights give a map that leads along the velocity.
+    So does that of the scale of guidance, ``cond["guidance"]``, of a student that is told it.
 
     Args:
         num_classes: Number of labels, or of the classes of each name, or None for none.
         width: Size of ``c``.
         text_width: Features of a token of text, or None for a network without text.
         interval: Whether the length of a jump is a condition.
+        guided: Whether the scale of guidance is one.
         max_frequency: Of the embeddings of times, see :class:`TimeEmbedding`.
 
     Raises:
@@ -112,6 +132,7 @@ class ConditionEmbedding(nn.Module):
         *,
         text_width: int | None = None,
         interval: bool = False,
+        guided: bool = False,
         max_frequency: float = 100.0,
     ) -> None:
         super().__init__()
@@ -123,7 +144,9 @@ class ConditionEmbedding(nn.Module):
             self.embeddings[TEXT] = TextEmbedding(text_width, width)
         if interval:
             self.embeddings[INTERVAL] = TimeEmbedding(width, max_frequency=max_frequency)
-        self.zero_interval()
+        if guided:
+            self.add_guidance()
+        self.zero_told()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -131,16 +154,19 @@ class ConditionEmbedding(nn.Module):
         text = (TEXT_MASK,) if TEXT in self.embeddings else ()
         return (*self.embeddings, *text)
 
-    def zero_interval(self) -> None:
-        """Let the length of a jump change nothing, as at the beginning of a distillation."""
-        if INTERVAL in self.embeddings:
-            last = cast("TimeEmbedding", self.embeddings[INTERVAL]).out
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
+    def zero_told(self) -> None:
+        """Let what a student is told beside its teacher change nothing, as at the beginning."""
+        for name in TOLD:
+            if name in self.embeddings:
+                silence(cast("TimeEmbedding", self.embeddings[name]))
 
     def add_classes(self, name: str, count: int) -> None:
         """Add one more condition of ``count`` classes, which changes nothing at the start."""
         self.embeddings[name] = silent_classes(count, self.time.out.out_features)
+
+    def add_guidance(self) -> None:
+        """Add the scale of guidance, which changes nothing at the start."""
+        self.embeddings[GUIDANCE] = silence(ScaleEmbedding(self.time.out.out_features))
 
     def forward(self, t: Float[Tensor, " b"], cond: Condition | None) -> Float[Tensor, "#b width"]:
         """Return ``c`` of shape ``(b, width)``, or ``(1, width)`` where it is one for all rows.
@@ -207,6 +233,13 @@ def silent_classes(count: int, width: int) -> nn.Embedding:
     return table
 
 
+def silence(embedding: TimeEmbedding) -> TimeEmbedding:
+    """Return the embedding with its last layer at zero."""
+    nn.init.zeros_(embedding.out.weight)
+    nn.init.zeros_(embedding.out.bias)
+    return embedding
+
+
 def classes_by_name(num_classes: Classes) -> dict[str, int]:
     """Return the number of classes of each name; a number alone is that of ``label``.
 
@@ -217,6 +250,7 @@ def classes_by_name(num_classes: Classes) -> dict[str, int]:
         return {}
     if isinstance(num_classes, int):
         return {"label": num_classes}
-    if taken := [name for name in num_classes if name in (TEXT, TEXT_MASK, INTERVAL)]:
-        raise InputError(f"classes cannot be named {taken}: text and intervals are")
+    others = (TEXT, TEXT_MASK, INTERVAL, GUIDANCE)
+    if taken := [name for name in num_classes if name in others]:
+        raise InputError(f"classes cannot be named {taken}: text, intervals and guidance are")
     return dict(num_classes)

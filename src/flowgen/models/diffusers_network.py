@@ -14,7 +14,15 @@ from torch import Tensor, nn
 from flowgen.core import Condition, InputError, vector_rows
 from flowgen.models.adapters import add_adapter
 from flowgen.models.checks import check_inputs, check_positive, sample_shape
-from flowgen.models.conditioning import INTERVAL, TEXT, TEXT_MASK, silent_classes
+from flowgen.models.conditioning import (
+    GUIDANCE,
+    INTERVAL,
+    TEXT,
+    TEXT_MASK,
+    ScaleEmbedding,
+    silence,
+    silent_classes,
+)
 from flowgen.models.diffusers_families import FAMILIES, Family, Given
 from flowgen.models.time_embedding import TimeEmbedding
 
@@ -32,6 +40,7 @@ class DiffusersNetwork(nn.Module):
         adapter: Settings of :func:`flowgen.models.adapters.add_adapter`, which learns in the place
             of the network's own weights; None for none.
         interval: Whether it is told the length of a jump, as the network of a flow map is.
+        guided: Whether it is told the scale of its guidance, as a student for a range of them is.
 
     Attributes:
         network: The module of diffusers; its ``state_dict`` is what diffusers saves.
@@ -51,6 +60,7 @@ class DiffusersNetwork(nn.Module):
         guidance: float | None = None,
         adapter: Mapping[str, Any] | None = None,
         interval: bool = False,
+        guided: bool = False,
     ) -> None:
         super().__init__()
         # A heavy import, for those who use it.
@@ -85,6 +95,8 @@ class DiffusersNetwork(nn.Module):
         self.condition = Summands(_width_of(embedder))
         if interval:
             self.condition.add_interval()
+        if guided:
+            self.condition.add_guidance()
         embedder.register_forward_hook(self._with_summands)
 
     @property
@@ -150,10 +162,11 @@ class Summands(nn.Module):
 
     def add_interval(self) -> None:
         """Add the length of a jump."""
-        embedding = TimeEmbedding(self.width)
-        nn.init.zeros_(embedding.out.weight)
-        nn.init.zeros_(embedding.out.bias)
-        self.embeddings[INTERVAL] = embedding
+        self.embeddings[INTERVAL] = silence(TimeEmbedding(self.width))
+
+    def add_guidance(self) -> None:
+        """Add the scale of guidance."""
+        self.embeddings[GUIDANCE] = silence(ScaleEmbedding(self.width))
 
     def add_classes(self, name: str, count: int) -> None:
         """Add one more condition of ``count`` classes."""

@@ -112,6 +112,7 @@ class DiT(nn.Module):
         gradient_checkpointing: Compute blocks again in the backward pass instead of keeping what is
             inside of them: less memory, a third more time.
         interval: Whether it is told the length of a jump, as the network of a flow map is.
+        guided: Whether it is told the scale of its guidance, as a student for a range of them is.
         max_frequency: Of the embedding of times, radians per unit of time, above 1; low ones make
             the network smooth in time, which few-step methods need that differentiate it.
 
@@ -140,6 +141,7 @@ class DiT(nn.Module):
         text: Callable[[int, int, int], TextReader] = CrossAttended,
         gradient_checkpointing: bool = False,
         interval: bool = False,
+        guided: bool = False,
         max_frequency: float = 100.0,
     ) -> None:
         super().__init__()
@@ -155,6 +157,7 @@ class DiT(nn.Module):
             width,
             text_width=text_width,
             interval=interval,
+            guided=guided,
             max_frequency=max_frequency,
         )
         self.modulation = nn.Linear(width, (6 * depth + 2) * width)
@@ -180,7 +183,7 @@ class DiT(nn.Module):
                 nn.init.zeros_(module.bias)
         for zero in (self.modulation, self.out):
             nn.init.zeros_(zero.weight)
-        self.condition.zero_interval()
+        self.condition.zero_told()
         for module in self.modules():
             if isinstance(module, CrossRead):
                 module.zero()

@@ -26,6 +26,7 @@ class MLP(nn.Module):
         depth: Number of hidden layers, at least 1.
         activation: Applied to each layer, without parameters; SiLU if None.
         interval: Whether it is told the length of a jump, as the network of a flow map is.
+        guided: Whether it is told the scale of its guidance, as a student for a range of them is.
         max_frequency: Of the embedding of times, radians per unit of time, above 1; low ones make
             the network smooth in time, which few-step methods need that differentiate it.
 
@@ -42,6 +43,7 @@ class MLP(nn.Module):
         depth: int = 3,
         activation: nn.Module | None = None,
         interval: bool = False,
+        guided: bool = False,
         max_frequency: float = 100.0,
     ) -> None:
         super().__init__()
@@ -52,7 +54,7 @@ class MLP(nn.Module):
             raise InputError("activation must have no parameters: all layers share it")
         size = math.prod(self.shape)
         self.condition = ConditionEmbedding(
-            num_classes, width, interval=interval, max_frequency=max_frequency
+            num_classes, width, interval=interval, guided=guided, max_frequency=max_frequency
         )
         self.modulation = nn.Linear(width, 2 * depth * width)
         self.embed = nn.Linear(size, width)

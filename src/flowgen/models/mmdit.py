@@ -175,6 +175,7 @@ class MMDiT(nn.Module):
         dropout: Fraction of features dropped from each branch while training, in ``[0, 1)``.
         gradient_checkpointing: Compute blocks again in the backward pass: less memory, more time.
         interval: Whether it is told the length of a jump, as the network of a flow map is.
+        guided: Whether it is told the scale of its guidance, as a student for a range of them is.
         max_frequency: Of the embedding of times, radians per unit of time, above 1.
 
     Raises:
@@ -200,6 +201,7 @@ class MMDiT(nn.Module):
         dropout: float = 0.0,
         gradient_checkpointing: bool = False,
         interval: bool = False,
+        guided: bool = False,
         max_frequency: float = 100.0,
     ) -> None:
         super().__init__()
@@ -220,6 +222,7 @@ class MMDiT(nn.Module):
             width,
             text_width=text_width,
             interval=interval,
+            guided=guided,
             max_frequency=max_frequency,
         )
         self.embed = nn.Linear(self.patches.size, width)
@@ -240,7 +243,7 @@ class MMDiT(nn.Module):
                 nn.init.zeros_(module.bias)
         for zero in (self.modulation, self.out):
             nn.init.zeros_(zero.weight)
-        self.condition.zero_interval()
+        self.condition.zero_told()
 
     def forward(self, x: Tensor, t: Tensor, cond: Condition | None = None) -> Tensor:
         """Return the network output, shape ``(b, c, h, w)``.

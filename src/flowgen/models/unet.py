@@ -116,6 +116,7 @@ class UNet(nn.Module):
         heads: Attention heads; must divide the channels of those levels.
         dropout: Fraction of features dropped in each block while training, in ``[0, 1)``.
         interval: Whether it is told the length of a jump, as the network of a flow map is.
+        guided: Whether it is told the scale of its guidance, as a student for a range of them is.
         max_frequency: Of the embedding of times, radians per unit of time, above 1; low ones make
             the network smooth in time, which few-step methods need that differentiate it.
 
@@ -137,6 +138,7 @@ class UNet(nn.Module):
         heads: int = 4,
         dropout: float = 0.0,
         interval: bool = False,
+        guided: bool = False,
         max_frequency: float = 100.0,
     ) -> None:
         super().__init__()
@@ -166,7 +168,11 @@ class UNet(nn.Module):
 
         widths = [width * multiplier for multiplier in multipliers]
         self.condition = ConditionEmbedding(
-            num_classes, condition_width, interval=interval, max_frequency=max_frequency
+            num_classes,
+            condition_width,
+            interval=interval,
+            guided=guided,
+            max_frequency=max_frequency,
         )
         self.embed = nn.Conv2d(self.shape[0], width, 3, padding=1)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()

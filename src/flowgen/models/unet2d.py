@@ -31,6 +31,7 @@ class UNet2D(nn.Module):
         dropout: Fraction of features dropped in residual blocks, in ``[0, 1)``.
         text_width: Features of a token of text, or None; the mean of the tokens enters.
         interval: Whether it is told the length of a jump, as the network of a flow map is.
+        guided: Whether it is told the scale of its guidance, as a student for a range of them is.
         max_frequency: Of the embedding of times, radians per unit of time, above 1.
 
     Raises:
@@ -52,6 +53,7 @@ class UNet2D(nn.Module):
         dropout: float = 0.0,
         text_width: int | None = None,
         interval: bool = False,
+        guided: bool = False,
         max_frequency: float = 100.0,
     ) -> None:
         super().__init__()
@@ -96,6 +98,7 @@ class UNet2D(nn.Module):
             4 * sizes[0],
             text_width=text_width,
             interval=interval,
+            guided=guided,
             max_frequency=max_frequency,
         )
         nn.init.zeros_(self.network.conv_out.weight)

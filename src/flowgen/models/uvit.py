@@ -16,7 +16,13 @@ from torch.utils.checkpoint import checkpoint
 from flowgen.core import Condition, InputError
 from flowgen.models.attention import Attention
 from flowgen.models.checks import check_fraction, check_inputs, check_positive
-from flowgen.models.conditioning import TEXT, TEXT_MASK, Classes, ConditionEmbedding
+from flowgen.models.conditioning import (
+    TEXT,
+    TEXT_MASK,
+    TOLD,
+    Classes,
+    ConditionEmbedding,
+)
 from flowgen.models.feed_forward import GELUFeedForward, check_ratio
 from flowgen.models.patches import Patches
 from flowgen.models.text_readers import TextReader
@@ -89,6 +95,7 @@ class UViT(nn.Module):
         text_width: Features of a token of text, or None for a network without text.
         gradient_checkpointing: Compute blocks again in the backward pass: less memory, more time.
         interval: Whether it is told the length of a jump, as the network of a flow map is.
+        guided: Whether it is told the scale of its guidance, as a student for a range of them is.
         max_frequency: Of the embedding of times, radians per unit of time, above 1.
 
     Raises:
@@ -112,6 +119,7 @@ class UViT(nn.Module):
         text_width: int | None = None,
         gradient_checkpointing: bool = False,
         interval: bool = False,
+        guided: bool = False,
         max_frequency: float = 100.0,
     ) -> None:
         super().__init__()
@@ -129,9 +137,13 @@ class UViT(nn.Module):
             width,
             text_width=text_width,
             interval=interval,
+            guided=guided,
             max_frequency=max_frequency,
         )
-        kinds = 1 + len(self.condition.embeddings)
+        # What a student or a critic is told besides goes into the token of the time: a token of
+        # its own, even one of zeros, would change the attention of all others.
+        self.placed = tuple(name for name in self.condition.embeddings if name not in TOLD)
+        kinds = 1 + len(self.placed)
         self.reader = None if text_width is None else TextReader(text_width, width, heads)
         self.embed = nn.Linear(self.patches.size, width)
         self.places = nn.Parameter(0.02 * torch.randn(kinds + self.patches.count, width))
@@ -147,7 +159,7 @@ class UViT(nn.Module):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
         nn.init.zeros_(self.out.weight)
-        self.condition.zero_interval()
+        self.condition.zero_told()
 
     def forward(self, x: Tensor, t: Tensor, cond: Condition | None = None) -> Tensor:
         """Return the network output, shape ``(b, c, h, w)``.
@@ -162,7 +174,13 @@ class UViT(nn.Module):
             InputError: If shapes, types or conditions are not those the network was built for.
         """
         check_inputs(x, t, self.shape)
-        vectors = [v.expand(x.shape[0], -1) for v in self.condition.vectors(t, cond)]
+        time, *others = (v.expand(x.shape[0], -1) for v in self.condition.vectors(t, cond))
+        vectors = [time]
+        for name, vector in zip(self.condition.embeddings, others, strict=True):
+            if name in self.placed:
+                vectors.append(vector)
+            else:
+                vectors[0] = vectors[0] + vector
         patches = self.embed(self.patches.cut(x.to(self.embed.weight.dtype)))
         tokens = torch.cat([torch.stack(vectors, dim=1).to(patches.dtype), patches], dim=1)
         tokens, mask = tokens + self.places, None

@@ -8,7 +8,7 @@ number, so a sample does not depend on how many are drawn with it or on the chun
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,14 @@ from flowgen.core import (
 )
 from flowgen.data import Codec, DataSource
 from flowgen.integrators import Counted, Divergence, Noise, Sampler
-from flowgen.models import ClassifierFree, Conditioner, Guidance, PredictionField, asked_for
+from flowgen.models import (
+    ClassifierFree,
+    Conditioner,
+    Guidance,
+    PredictionField,
+    ScaleConditioner,
+    asked_for,
+)
 from flowgen.pipeline.score import check_sampler
 from flowgen.pipeline.source_data import opened
 
@@ -90,16 +97,26 @@ class Pipeline(nn.Module):
     def guided(self, guidance: float | Guidance) -> "Pipeline":
         """Return the same pipeline, guided.
 
+        A student that is told its scale has the guidance that it learnt, of this scale, and is
+        evaluated once.
+
         Args:
             guidance: A rule of ``flowgen.models``, or the scale of :class:`ClassifierFree` (1 is
                 off).
 
         Raises:
             InputError: If the rule needs the empty condition and the model is unconditional, or
-                never saw it in training.
+                never saw it in training; or if a student was not trained for the scale.
         """
         if isinstance(guidance, int | float):
             guidance = ClassifierFree(float(guidance))
+        if isinstance(self.conditioner, ScaleConditioner):
+            if not _plain(guidance):
+                raise InputError(
+                    f"{_told(guidance)}: this student has its guidance built in, and only "
+                    "guidance.scale can be chosen"
+                )
+            return self._with(conditioner=self.conditioner.at(guidance.scale))
         if guidance.uses_null and self.conditioner is None:
             raise InputError(
                 f"{_told(guidance)} needs a label-conditional or text-conditional model; this one "
@@ -453,9 +470,13 @@ def eval_mode(module: nn.Module) -> Iterator[None]:
         module.train(training)
 
 
+def _plain(guidance: Guidance) -> TypeGuard[ClassifierFree]:
+    """Return whether guidance is a scale and nothing else."""
+    return isinstance(guidance, ClassifierFree) and guidance == ClassifierFree(guidance.scale)
+
+
 def _told(guidance: Guidance) -> str:
-    plain = isinstance(guidance, ClassifierFree)
-    return f"guidance.scale={guidance.scale}" if plain else f"guidance={guidance!r}"
+    return f"guidance.scale={guidance.scale}" if _plain(guidance) else f"guidance={guidance!r}"
 
 
 def describe(about: Mapping[str, Any]) -> dict[str, Any]:

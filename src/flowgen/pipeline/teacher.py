@@ -1,9 +1,18 @@
 """The velocity of a checkpoint, as a teacher."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 from flowgen.core import InputError, VelocityField
-from flowgen.models import Guidance
+from flowgen.models import (
+    Autoguidance,
+    CFGZero,
+    ClassifierFree,
+    Guidance,
+    ToldScale,
+    check_range,
+)
 from flowgen.pipeline.checkpoint import find, load
 from flowgen.pipeline.pipeline import Pipeline
 
@@ -12,6 +21,7 @@ def teacher_field(
     checkpoint: str,
     guidance: Guidance | None = None,
     *,
+    guidance_range: Sequence[float] | None = None,
     weights: str = "ema",
     trust_code: bool = False,
 ) -> VelocityField:
@@ -22,6 +32,8 @@ def teacher_field(
     Args:
         checkpoint: Run folder or file.
         guidance: A rule of ``flowgen.models``; none if None.
+        guidance_range: Scales that the rule is wanted with: the field is then told that of each
+            row, ``cond["guidance"]``. None takes the rule's own.
         weights: ``ema`` (averaged) or ``raw``.
         trust_code: Also build classes from outside flowgen that the file names.
 
@@ -29,7 +41,27 @@ def teacher_field(
         InputError: If it cannot be read, cannot be guided so, or knows no velocity.
     """
     pipeline = teacher_pipeline(checkpoint, weights=weights, trust_code=trust_code)
+    if guidance_range is not None:
+        check_range(guidance_range)
+        return told(pipeline, guidance)
     return (pipeline if guidance is None else pipeline.guided(guidance)).velocity()
+
+
+def told(pipeline: Pipeline, guidance: Guidance | None) -> ToldScale:
+    """Return the velocity of a pipeline, guided by the scale that every row is told.
+
+    Raises:
+        InputError: If there is no guidance, it cannot guide this model, or is not an extrapolation
+            of a scale.
+    """
+    rescaled = isinstance(guidance, ClassifierFree) and guidance.rescale > 0
+    if rescaled or not isinstance(guidance, ClassifierFree | CFGZero | Autoguidance):
+        raise InputError(
+            "guidance_range is for guidance=cfg without guidance.rescale, cfg_zero and auto: "
+            "others are not known at every scale from two"
+        )
+    full, none = (pipeline.guided(replace(guidance, scale=scale)) for scale in (1.0, 0.0))
+    return ToldScale(full.velocity(), none.velocity())
 
 
 def teacher_pipeline(
