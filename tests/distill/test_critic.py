@@ -8,7 +8,7 @@ from torch import nn
 
 from flowgen.core import InputError
 from flowgen.distill import Critic, Frozen
-from flowgen.models import MLP, DiT, Extrapolate, Guided, PredictionField, UNet
+from flowgen.models import MLP, DiT, Extrapolate, Guided, PredictionField, UNet, UViT
 from flowgen.paths import AffinePath, Data, Linear, Velocity
 from known_students import OracleField, gaussian
 
@@ -20,6 +20,7 @@ def networks():
         "mlp": MLP((1, 8, 8), 3, width=16),
         "dit": DiT((1, 8, 8), 3, patch=4, width=16, depth=1, heads=2),
         "unet": UNet((1, 8, 8), 3, width=8, multipliers=(1, 2), num_blocks=1, heads=2),
+        "uvit": UViT((1, 8, 8), 3, patch=4, width=16, depth=1, heads=2),
     }
 
 
@@ -31,7 +32,7 @@ def woken(network):
     return PredictionField(network, PATH, Velocity())
 
 
-@pytest.mark.parametrize("name", ["mlp", "dit", "unet"])
+@pytest.mark.parametrize("name", list(networks()))
 def test_starts_as_the_teacher_and_undecided(name, generator):
     torch.manual_seed(0)
     field = woken(networks()[name])
@@ -54,7 +55,7 @@ def test_starts_as_the_teacher_and_undecided(name, generator):
     torch.testing.assert_close(other[1:], logits[1:])
 
 
-@pytest.mark.parametrize("name", ["mlp", "dit", "unet"])
+@pytest.mark.parametrize("name", list(networks()))
 def test_learns_each_node_on_its_own(name, generator):
     torch.manual_seed(0)
     field = woken(networks()[name])
