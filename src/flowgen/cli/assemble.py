@@ -77,7 +77,15 @@ def fill_images(cfg: DictConfig) -> None:
 
 
 def fill_codec(own: Pipeline, data: DataSet) -> None:
-    """Copy the weights of the data's codec, where it has any, into a pipeline."""
+    """Copy the weights of the data's codec, where it has any, into a pipeline.
+
+    Raises:
+        InputError: If source and encoded data differ in shape.
+    """
+    encoded = tuple(data.codec.encoded_shape(data.shape))
+    drawn = tuple(own.noise(0, range(1)).shape[1:])
+    if drawn != encoded:
+        raise InputError(f"source and data must have one shape, got {drawn} and {encoded}")
     if isinstance(own.codec, nn.Module) and isinstance(data.codec, nn.Module):
         own.codec.load_state_dict(data.codec.state_dict())
 
