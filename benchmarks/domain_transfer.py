@@ -186,9 +186,9 @@ def bures(x: Tensor, y: Tensor) -> Callable[[Tensor], Tensor]:
     return lambda z: ((z.double() - m) @ matrix + k).to(z)
 
 
-def emoji_task(size: int, steps: int) -> tuple[Task, dict[str, Any]]:
+def emoji_task(styles: list[str], size: int, steps: int) -> tuple[Task, dict[str, Any]]:
     """Return the task and the held-out true pairs: sources and targets, in their order."""
-    source, data = EmojiData(size, ["twemoji"]), EmojiData(size, ["openmoji"])
+    source, data = (EmojiData(size, [style]) for style in styles)
     task = Task("emoji", source, data, steps, batch=64, large=128)
     one, other = (d.test.__getitems__(range(len(d.test))) for d in (source, data))
     places = {int(number): i for i, number in enumerate(other["caption"])}
@@ -233,7 +233,7 @@ def cell_figures(task: Task, data: CellData, kind: str, x_0: Tensor, x: Tensor, 
 
 
 def run_emoji(args: argparse.Namespace, note: Callable[..., None]) -> None:
-    task, truth = emoji_task(args.size, args.emoji_steps)
+    task, truth = emoji_task(args.styles, args.size, args.emoji_steps)
     mean = task.x_1.mean(dim=0).expand_as(task.test_0)
     nearest = task.x_1[torch.cdist(task.test_0.flatten(1), task.x_1.flatten(1)).argmin(dim=1)]
     any_one = task.x_1[torch.randperm(len(task.x_1), generator=generator_for(0))]
@@ -334,6 +334,8 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--table", action="store_true", help="print what is in the file")
     parser.add_argument("--tasks", default="cells_short,cells,contexts,emoji")
+    styles = ["twemoji", "openmoji"]
+    parser.add_argument("--styles", nargs=2, default=styles, help="of emoji: from, to; or noto")
     parser.add_argument("--size", type=int, default=16, help="side of emoji in pixels")
     parser.add_argument("--emoji-steps", type=int, default=1500)
     parser.add_argument("--emoji-seeds", type=int, default=1)
