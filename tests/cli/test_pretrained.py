@@ -64,7 +64,7 @@ def test_a_wrapped_pipeline_samples_and_is_distilled(pretrained, capsys):
 
 def test_a_fine_tuned_model_is_distilled(pretrained, capsys):
     data = latents(pretrained)
-    own = ["model=diffusers", f"model.pretrained={pretrained}"]
+    own = ["model=diffusers", f"model.path={pretrained}"]
     steps = ["trainer.max_steps=60", "optimizer.lr=1e-2", "ema_decay=0"]
     assert main(["train", *data, *SHORT, *own, *steps, "run_dir=run"]) == 0
     capsys.readouterr()
@@ -87,7 +87,7 @@ def test_a_fine_tuned_model_is_distilled(pretrained, capsys):
 
 
 def test_fine_tuning_starts_from_the_pretrained_weights(pretrained, capsys):
-    words = [*latents(pretrained), *SHORT, "model=diffusers", f"model.pretrained={pretrained}"]
+    words = [*latents(pretrained), *SHORT, "model=diffusers", f"model.path={pretrained}"]
     train = ["train", *words, "run_dir=run"]
     # With no learning rate the model stays what it was.
     assert main([*train, "trainer.max_steps=1", "optimizer.lr=1e-12"]) == 0
@@ -107,12 +107,12 @@ def test_fine_tuning_starts_from_the_pretrained_weights(pretrained, capsys):
         (["path=trig"], "path cannot be set: a fine-tuned model has it from"),
         (["text_encoder=hashed_words"], "text_encoder cannot be set"),
         (["data=digits"], "scaling=autoencoder, then data=latents"),
-        (["model.pretrained=nothing"], "no pipeline of diffusers at 'nothing'"),
+        (["model.path=nothing"], "no pipeline of diffusers at 'nothing'"),
     ],
 )
 def test_what_cannot_be_fine_tuned_is_told_in_a_line(pretrained, words, message, capsys):
     data = [] if "data=digits" in words else latents(pretrained)
-    own = ["model=diffusers", f"model.pretrained={pretrained}", "conditional=false"]
+    own = ["model=diffusers", f"model.path={pretrained}", "conditional=false"]
     assert main(["train", *data, *SHORT, *own, *words, "run_dir=run"]) == 2
     err = capsys.readouterr().err
     assert message in err
@@ -135,7 +135,7 @@ def test_what_cannot_be_wrapped_is_told_in_a_line(pretrained, words, message, ca
 
 def test_an_adapter_learns_alone_and_leaves_for_diffusers(pretrained, capsys):
     data = latents(pretrained)
-    own = ["model=diffusers_lora", f"model.pretrained={pretrained}", "model.adapter.rank=2"]
+    own = ["model=diffusers_lora", f"model.path={pretrained}", "model.adapter.rank=2"]
     steps = ["trainer.max_steps=5", "optimizer.lr=1e-2", "lr_schedule=warmup_constant"]
     assert main(["train", *data, *SHORT, *own, *steps, "run_dir=run", "ema_decay=0"]) == 0
     run = flowgen.load("run", device="cpu", trust_code=True)

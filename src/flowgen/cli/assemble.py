@@ -176,11 +176,11 @@ def fill_weights(flow: FlowModule, checkpoint: str) -> None:
         raise InputError(f"checkpoint={checkpoint}: {error}") from error
 
 
-def loop(cfg: DictConfig) -> Trainer:
-    """Return Lightning's trainer with the callbacks of the run.
+def check_trainer(cfg: DictConfig) -> None:
+    """Look at the numbers of a trainer before anything is built.
 
     Raises:
-        InputError: If the accelerator is not there, or a number is out of range.
+        InputError: If one is out of range.
     """
     if cfg.trainer.max_steps < 1:
         raise InputError(f"trainer.max_steps must be >= 1, got {cfg.trainer.max_steps}")
@@ -189,6 +189,15 @@ def loop(cfg: DictConfig) -> Trainer:
         raise InputError(
             f"trainer.precision must be one of {', '.join(PRECISIONS)}, got {cfg.trainer.precision}"
         )
+
+
+def loop(cfg: DictConfig) -> Trainer:
+    """Return Lightning's trainer with the callbacks of the run.
+
+    Raises:
+        InputError: If the accelerator is not there, or a number is out of range.
+    """
+    check_trainer(cfg)
     fill_precision(cfg.trainer)
     # A recipe may set details of a callback that the chosen set leaves out: no target, no callback.
     chosen = {name: node for name, node in cfg.callbacks.items() if "_target_" in (node or {})}

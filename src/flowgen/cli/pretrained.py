@@ -23,7 +23,7 @@ def fill_pretrained(cfg: DictConfig, overrides: Sequence[Any]) -> "Pretrained | 
     """Write what the pretrained model says of itself into ``cfg``.
 
     Args:
-        cfg: Of a training; ``model.pretrained`` names a pipeline, if the model is one.
+        cfg: Of a training; ``model.path`` names a pipeline, if the model is one.
         overrides: Those of the user, parsed.
 
     Returns:
@@ -32,7 +32,7 @@ def fill_pretrained(cfg: DictConfig, overrides: Sequence[Any]) -> "Pretrained | 
     Raises:
         InputError: If it cannot be used, or the user sets what it says itself.
     """
-    place = cfg.model.get("pretrained")
+    place = cfg.model.get("path")
     if place is None:
         return None
     from flowgen.pipeline.pretrained import read_pretrained
@@ -44,7 +44,7 @@ def fill_pretrained(cfg: DictConfig, overrides: Sequence[Any]) -> "Pretrained | 
     length = cfg.text_length if "text_length" in set_by_user else None
     found = read_pretrained(str(place), text_length=length, guidance=cfg.model.guidance)
     own: dict[str, Any] = OmegaConf.to_container(cfg.model, resolve=False)  # pyright: ignore[reportAssignmentType]
-    del own["pretrained"]
+    del own["path"]
     field, text = found.config["field"], _text(found.config)
     with open_dict(cfg):
         # Settings of the network are data: an interpolation in them would be the file's.

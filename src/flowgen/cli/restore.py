@@ -29,7 +29,8 @@ def restore(cfg: DictConfig) -> Pipeline:
         device=cfg.get("device", "cpu"),
         trust_code=cfg.trust_code,
     )
-    at_once = min(cfg.get("num_samples", 1), cfg.get("chunk", 256))
+    # Numbers out of range are told by what uses them.
+    at_once = max(1, min(cfg.get("num_samples", 1), cfg.get("chunk", 256)))
     half = sampling_in_half(cfg.get("precision", SINGLE), loaded, at_once)
     if half:
         loaded = loaded.in_bfloat16()

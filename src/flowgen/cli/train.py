@@ -46,6 +46,7 @@ def run(cfg: DictConfig) -> Path:
 
     from flowgen.cli import student
     from flowgen.cli.assemble import (
+        check_trainer,
         data_set,
         fill_codec,
         fill_facts,
@@ -123,6 +124,7 @@ def run(cfg: DictConfig) -> Path:
             "to do. To go on write trainer.max_steps=<more>"
         )
     cfg.run_dir = str(start.folder or run_folder(cfg.run_dir, cfg.name, first=first))
+    check_trainer(cfg)
     flow = module(cfg)
     student.use_guidance(flow, cfg)
     if flow.pipeline.sampler.start is not None:

@@ -257,8 +257,6 @@ class Pipeline(nn.Module):
         """Yield the samples of :meth:`sample` chunk by chunk, each on the CPU."""
         if num_samples < 1:
             raise InputError(f"num_samples must be >= 1, got {num_samples}")
-        if chunk < 1:
-            raise InputError(f"chunk must be >= 1, got {chunk}")
         if first < 0:
             raise InputError(f"first must be >= 0, got {first}")
         asked = self.asked(first + num_samples, label, cond)
@@ -284,7 +282,12 @@ class Pipeline(nn.Module):
             seed: Of the noise.
             chunk: How many are integrated at once.
             decode: Return data space; else model space.
+
+        Raises:
+            InputError: If ``chunk`` is below 1, or the sampler needs a score that is not known.
         """
+        if chunk < 1:
+            raise InputError(f"chunk must be >= 1, got {chunk}")
         check_sampler(self.sampler, self.source, self.about, self.field)
         field, first = self.velocity(), numbers.start
         with eval_mode(self.field):

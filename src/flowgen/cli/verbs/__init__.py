@@ -29,7 +29,7 @@ PLACEHOLDERS = {
     "data.shards": "tar file or pattern",
     "autoencoder": "folder or name on the hub",
     "pretrained": "folder of diffusers, or name on the hub",
-    "model.pretrained": "folder of diffusers, or name on the hub",
+    "model.path": "folder of diffusers, or name on the hub",
     "path.schedule.file": "file of flowgen fit-path",
 }
 """What to write for a required setting, where its name does not say it."""

@@ -27,8 +27,9 @@ def to_pretrained(pipeline: Pipeline, path: Path) -> Sampling:
     import diffusers
 
     network = _network(pipeline)
-    if "condition" in dict(network.named_children()):
-        raise InputError("to=pretrained: diffusers has no network that is told the length of jumps")
+    if len(network.condition.embeddings):
+        told = ", ".join(network.condition.embeddings)
+        raise InputError(f"to=pretrained: diffusers has no network that is told its {told}")
     place = pipeline.config["conditioner"]["parts"]["prompt"]["encoder"]["path"]
     own: Any = copy.deepcopy(network.network)
     if has_adapter(own):
