@@ -6,7 +6,7 @@ from flowgen.cli import main
 BAD = {
     "shw": "no command 'config shw'; did you mean 'show'?",
     "show smaple": "no verb 'smaple'; did you mean 'sample'?",
-    "show qqqqqq": "no verb 'qqqqqq'; verbs: train, distill, sample, edit, evaluate",
+    "show qqqqqq": "no verb 'qqqqqq'; verbs: train, distill, sample, edit, invert, evaluate",
     "show sede=3": "no setting 'sede'; did you mean 'seed'?",
     "show seed=a": "seed expects an integer, got 'a'",
     "groups pth": "no config group 'pth'; did you mean 'path'?",

@@ -70,7 +70,7 @@ def test_prompts_decide_and_take_turns(model):
     both = pipeline.sample(4, cond={"prompt": ["red heart", "blue car"]}, decode=False)
     # Kernels sum in another order for another number of rows.
     torch.testing.assert_close(hearts[0], both[0], rtol=1e-4, atol=1e-5)
-    assert (hearts[1] - both[1]).abs().max() > 1e-2
+    assert (hearts[1] - both[1]).abs().max() > 1e-3
     again = pipeline.sample(2, cond={"prompt": ["red heart", "blue car"]}, first=2, decode=False)
     torch.testing.assert_close(again, both[2:], rtol=1e-4, atol=1e-5)
     labelled = pipeline.sample(2, label=0, cond={"prompt": "red heart"}, decode=False)
