@@ -181,9 +181,9 @@ def test_velocity_distillation_does_no_harm(teacher):
     )
 
     def end(**parts):
-        return distance(trained(Together(parts), student_of(teacher), 1200, 1e-3))
+        return distance(trained(Together(parts), student_of(teacher), 2400, 1e-3))
 
-    # Beside matching alone, from the same weights: where either ends differs between machines.
+    # Half of the steps end at 0.24 on some machines, with and without it; these far below on all.
     alone, both = end(matching=matching), end(matching=matching, distillation=distillation)
-    assert alone < 0.3
+    assert both < 0.2
     assert both < alone + 0.05

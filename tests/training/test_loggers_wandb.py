@@ -178,10 +178,9 @@ def test_a_client_that_dies_in_the_middle_is_started_again(tmp_path, caplog, sor
     start = time.monotonic()
     for step in range(2, 5):
         logger.log_metrics({"loss": float(step)}, step)
-    # Nothing has waited for the client, and the end waits for it once.
-    assert time.monotonic() - start < patience / 2
+    assert time.monotonic() - start < 1.0
     logger.finalize("success")
-    assert time.monotonic() - start < 2 * patience
+    assert time.monotonic() - start < patience + 2.0
     assert caplog.text.count("Weights & Biases is offline") == 2
     assert logger.failure is None
     _, config, history = wandb_files.read(tmp_path)
