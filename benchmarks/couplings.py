@@ -19,6 +19,7 @@ import argparse
 import importlib.util
 import json
 import platform
+import random
 import statistics
 import time
 import warnings
@@ -148,11 +149,10 @@ def measure(methods: dict[str, Pairing], n: int, d: int, rounds: int) -> dict[st
     gaps: dict[str, float] = {}
     for seed in range(rounds):
         x_0, x_1 = clouds(n, d, seed)
-        cost = torch.cdist(x_1.double(), x_0.double()).square()
-        totals: dict[str, float] = {}
-        # Whoever is first finds the samples out of the cache: in turn.
-        names = list(methods)
-        for name in names[seed % len(names) :] + names[: seed % len(names)]:
+        found: dict[str, Tensor] = {}
+        # Whoever is first finds the samples out of the cache, and whoever comes after a method that
+        # calls the same routines finds these in it: in an order of chance.
+        for name in random.Random(seed).sample(list(methods), len(methods)):
             if n > MOST.get(name, n):
                 continue
             method = methods[name]
@@ -160,7 +160,9 @@ def measure(methods: dict[str, Pairing], n: int, d: int, rounds: int) -> dict[st
             index = method(x_0, x_1)
             times[name].append(1e3 * (time.process_time() - start))
             if index is not None:
-                totals[name] = float(cost[torch.arange(n), index.long()].sum())
+                found[name] = index.long()
+        cost = torch.cdist(x_1.double(), x_0.double()).square()
+        totals = {name: float(cost[torch.arange(n), index].sum()) for name, index in found.items()}
         best = min(totals.values())
         for name, total in totals.items():
             gaps[name] = max(total / best - 1, gaps.get(name, 0.0))

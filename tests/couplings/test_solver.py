@@ -101,9 +101,10 @@ def test_shift_and_scale_of_either_side_do_not_change_the_pairs(scale, shift, ge
     assert torch.equal(optimal_permutation(scale * x_0 + shift, x_1), index)
 
 
-def test_shift_of_float32_points_costs_no_accuracy(generator):
+@pytest.mark.parametrize(("n", "dims"), [(100, 2), (400, 200)])
+def test_shift_of_float32_points_costs_no_accuracy(n, dims, generator):
     """Without centring, a shift of 1024 leaves the dot products 1 digit of the difference."""
-    x_0, x_1 = clouds(100, (2,), generator)
+    x_0, x_1 = clouds(n, (dims,), generator)
     # On a grid of 1/16 the shift by 1024 is exact in float32, so only the solver can lose digits.
     x_0, x_1 = (torch.round(16 * x) / 16 for x in (x_0, x_1))
     best = total(x_0[optimal_permutation(x_0, x_1)], x_1)

@@ -44,8 +44,9 @@ def test_any_width_leads_to_the_optimum(n, width, generator, monkeypatch):
 def test_the_potentials_prove_the_optimum(generator):
     """What is left has no cost below 0 and is 0 on the pairs: no permutation is cheaper."""
     cost = costs(150, generator)
-    left = reduce_cost(cost.clone(), ((0.15, 10), (0.03, 10)), spread_of(cost))
-    column = sparse_permutation(left, 0.5)
+    spread = spread_of(cost)
+    left = reduce_cost(cost.clone(), ((0.15, 10), (0.03, 10)), spread)
+    column = sparse_permutation(left, 3 * 0.03 * spread)
     assert float(left.min()) >= -1e-10
     assert float(left[torch.arange(150), torch.from_numpy(column)].abs().max()) < 1e-10
     # Potentials of rows and columns are all that was taken off.

@@ -1,19 +1,19 @@
 """Inner products of all pairs of two samples, in full precision, by the fastest library there is.
 
-On an x86 processor that is not Intel's, MKL leaves half of the speed of single precision; oneDNN,
-which PyTorch carries too, does not. PyTorch takes it for tensors in its layout.
+On some x86 processors that are not Intel's, MKL leaves half of the speed of single precision;
+oneDNN, which PyTorch carries too, does not. What compiled models call of it takes tensors as they
+are.
 """
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import linear
 
 _DIMS = 32
 """Dimensions from which on the product, and not the memory of its result, takes the time."""
 
 _WORTH = 2**23
-"""Multiplications from which on oneDNN saves more than it costs to change the layout."""
+"""Multiplications from which on oneDNN saves more than it costs to call."""
 
 
 def inner_products(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
@@ -31,7 +31,7 @@ def inner_products(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float[Te
         and x.dtype == torch.float32
         and x.shape[1] >= _DIMS
         and x.numel() * len(y) >= _WORTH
-        and torch.backends.mkldnn.is_available()
+        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     ):
-        return linear(x.to_mkldnn(), y).to_dense()
+        return torch.ops.mkldnn._linear_pointwise(x, y, None, "none", [], "")
     return x @ y.mT

@@ -2,9 +2,9 @@
 
 For uniform weights some optimal plan is a permutation (Birkhoff). The sum of ``|x_0 - x_1|^2`` over
 a permutation is a constant minus twice the sum of ``x_0 . x_1``, and moving either cloud adds
-another constant, so the smallest sum of ``-x_0 . x_1`` of the centred clouds has the same optimum;
-it is one matrix product and the solver needs half the time on it. Optimal up to the rounding of the
-cost matrix, whose type is that of the samples and at least float32.
+another constant, so the smallest sum of ``-x_0 . x_1`` has the same optimum, with clouds far from
+the origin moved to it; it is one matrix product and the solver needs half the time on it. Optimal
+up to the rounding of the cost matrix, whose type is that of the samples and at least float32.
 
 The solver is the fastest one measured for the size (``benchmarks/couplings.py``); all are exact.
 On a line it is a sort. Jonker-Volgenant in its newer form (lapx) is fastest for small batches. On
@@ -35,20 +35,20 @@ _FEW_DIMS = 8
 _SMALL = 32
 """Rows up to which potentials cost more than they save, in few dimensions."""
 
-_MEDIUM = 96
+_MEDIUM = 160
 """Rows up to which a few sweeps at one strength are enough, in few dimensions."""
 
 _SMALL_IN_MANY = 256
-"""The same in many dimensions."""
+"""Rows up to which potentials cost more than they save, in many dimensions."""
 
 _SPARSE = 1024
-"""Rows from which on the likely pairs are solved alone, in few dimensions."""
+"""Rows from which on the likely pairs are solved alone."""
 
-_SPARSE_IN_MANY = 1024
-"""The same in many dimensions."""
+_MOVED = 2**16
+"""Numbers of a cloud up to which it is moved to the origin, be it far or not."""
 
 _MANY: Stages = ((0.15, 5),)
-_FEW_ROWS = 0.15, 6
+_FEW_ROWS = 0.15, 5
 _FEW: Stages = ((0.15, 10), (0.03, 10))
 _FINE: Stages = ((0.15, 10), (0.03, 10), (0.01, 20))
 
@@ -81,11 +81,8 @@ def optimal_permutation(
         raise InputError(
             f"x_0 and x_1 must have one shape, got {tuple(x_0.shape)} and {tuple(x_1.shape)}"
         )
-    a, b = (flatten(x.detach()) for x in (x_1, x_0))
-    wide = torch.promote_types(a.dtype, torch.float32)
-    a, b = a.to(wide), b.to(wide)
-    a, b = a.mean(dim=0) - a, b - b.mean(dim=0)
-    cost = inner_products(a, b)
+    a, b = _near_origin(_rows(x_1)), _near_origin(_rows(x_0))
+    cost = inner_products(a, b).neg_()
     # The sum, which is cheap, is finite only if all costs are.
     if not math.isfinite(float(cost.sum())) and not bool(cost.isfinite().all()):
         raise InputError(
@@ -93,9 +90,26 @@ def optimal_permutation(
             f"{int((~cost.isfinite()).sum())} of {cost.numel()} costs are not"
         )
     if a.shape[1] == 1:
-        return _on_a_line(-a.flatten(), b.flatten())
+        return _on_a_line(a.flatten(), b.flatten())
     index = _few_dims(cost) if a.shape[1] <= _FEW_DIMS else _many_dims(cost)
     return torch.from_numpy(index).to(x_1.device, torch.int64)
+
+
+def _rows(x: Float[Tensor, "n *d"]) -> Float[Tensor, "n e"]:
+    """Return samples as rows of at least single precision."""
+    # Of a small batch each call that changes nothing would be a good part of the time.
+    x = x.detach() if x.requires_grad else x
+    x = x if x.ndim == 2 else flatten(x)
+    return x if x.dtype in (torch.float32, torch.float64) else x.float()
+
+
+def _near_origin(x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+    """Return a cloud, less its mean if that is most of it: then its products are rounded finer."""
+    if x.numel() > _MOVED:
+        a, b = (row.cpu().numpy() for row in (x[0], x[len(x) // 2]))
+        if a @ b <= 0.25 * (a @ a + b @ b):
+            return x
+    return x - x.mean(dim=0)
 
 
 def _few_dims(cost: Float[Tensor, "n n"]) -> Int[np.ndarray, " n"]:
@@ -119,7 +133,7 @@ def _many_dims(cost: Float[Tensor, "n n"]) -> Int[np.ndarray, " n"]:
         return _dense(cost)
     spread = spread_of(cost)
     left = reduce_cost(cost, _MANY, spread)
-    if n < _SPARSE_IN_MANY:
+    if n < _SPARSE:
         return _dense(left)
     return sparse_permutation(left.cpu(), _WIDTH * _MANY[-1][0] * spread)
 
