@@ -4,10 +4,10 @@
     python benchmarks/distillation.py benchmarks/results/distillation.json --table
     python benchmarks/distillation.py benchmarks/results/distillation.json --figure FILE.png
 
-The teacher is a class-conditional transformer of 16 tokens, trained once by the recipe below; its
-run, the pairs of its flow and the students are kept in --runs. Each method has its own settings but
-for the number of updates and the batch; methods that draw pairs of the teacher take them from one
-set, made before. Measured of 1000 samples at 1, 2, 4 and 8 evaluations, unguided, against 2000
+The teacher is a class-conditional transformer of 16 tokens, trained once for each seed by the
+recipe below; its run, the pairs of its flow and the students are kept in --runs. Each method has
+its own settings but for the number of updates and the batch; methods that draw pairs of the teacher
+take them from one set, made before. Measured of 1000 samples at 1, 2, 4 and 8 evaluations, unguided, against 2000
 held-out images: Frechet and kernel distance of EfficientNet-Lite0 features, precision and recall;
 beside them the teacher's own Euler steps and its best (50 evaluations); seconds a step (the median
 of metrics.csv) and the peak of resident memory of the training, mostly the interpreter's. What is
@@ -110,10 +110,10 @@ def words_for(method: str, runs: Path, recipe: Recipe, seed: int) -> list[str]:
     """Return what a method needs beside its own settings."""
     words = [f"trainer.max_steps={recipe.updates}", f"seed={seed}", *recipe.words]
     if method in OF_PAIRS:
-        pairs = runs / "pairs"
+        pairs = runs / f"pairs_{seed}"
         if not pairs.exists():
             flowgen(
-                *("make-pairs", f"teacher={runs / 'teacher'}", f"out={pairs}"),
+                *("make-pairs", f"teacher={runs / f'teacher_{seed}'}", f"out={pairs}"),
                 *(f"num_pairs={recipe.num_pairs}", "sampler.num_steps=16"),
             )
         words += ["coupling=made_pairs", f"coupling.folder={pairs}"]
@@ -129,6 +129,14 @@ def quality(setting: Setting, pipeline: Pipeline) -> dict[str, Any]:
     found = {k: round(v, 4) for k, v in numbers(figures).items() if not k.endswith("_floor")}
     steps = pipeline.sampler.num_steps
     return {"steps": steps, "nfe": pipeline.nfe(), **found, "sampling_s": round(seconds, 2)}
+
+
+def teacher_of(runs: Path, recipe: Recipe, seed: int) -> Pipeline:
+    """Return the teacher of a seed, trained unless it is there."""
+    folder = runs / f"teacher_{seed}"
+    if not (folder / "checkpoints" / "last.ckpt").exists():
+        flowgen("train", *recipe.teacher, f"seed={seed}", f"run_dir={folder}", "callbacks=quiet")
+    return load(folder)
 
 
 def setting_of(teacher: Pipeline, num_samples: int) -> Setting:
@@ -154,7 +162,12 @@ def distilled(
         shutil.rmtree(folder)
     if not folder.exists():
         memory = flowgen(
-            *("distill", f"teacher={runs / 'teacher'}", f"distill={method}", f"run_dir={folder}"),
+            *(
+                "distill",
+                f"teacher={runs / f'teacher_{seed}'}",
+                f"distill={method}",
+                f"run_dir={folder}",
+            ),
             *words_for(method, runs, recipe, seed),
             *("callbacks=quiet", "table.num_samples=0"),
         )
@@ -169,6 +182,12 @@ def distilled(
     }
 
 
+def distance_of(content: dict[str, Any]) -> str:
+    """Return the name of the Frechet distance in a file."""
+    first = next(iter(content["teacher"].values()))[0]
+    return next(key for key in first if key.startswith("fd_"))
+
+
 def cell(values: Sequence[float]) -> str:
     """Return mean and range of a figure over seeds."""
     mean = statistics.mean(values)
@@ -179,41 +198,46 @@ def cell(values: Sequence[float]) -> str:
 
 def table(content: dict[str, Any]) -> str:
     """Return a table in Markdown, sorted by distance at one evaluation."""
-    name = next(key for key in content["teacher"][0] if key.startswith("fd_"))
+    name = distance_of(content)
     head = [f"FD at {n}" for n in COUNTS] + ["precision, recall at 1", "s/step", "MiB"]
     lines = ["| method | " + " | ".join(head) + " |", "| --- |" + " --- |" * len(head)]
-    teacher = {row["nfe"]: row for row in content["teacher"]}
-    best = teacher[max(teacher)]
-
-    def near(row: dict[str, Any]) -> str:
-        return f"{row['precision']:.2f}, {row['recall']:.2f}"
-
-    plain = [f"{teacher[n][name]:.0f}" for n in COUNTS]
-    lines.append(f"| teacher, Euler | {' | '.join(plain)} | {near(teacher[1])} | | |")
+    teachers = {seed: {"rows": rows} for seed, rows in content["teacher"].items()}
+    most = max(row["nfe"] for row in next(iter(teachers.values()))["rows"])
 
     def at(runs: dict[str, Any], nfe: int) -> list[dict[str, Any]]:
         return [row for run in runs.values() for row in run["rows"] if row["nfe"] == nfe]
 
+    def mean(rows: list[dict[str, Any]], key: str) -> float:
+        return statistics.mean(row[key] for row in rows)
+
+    def near(rows: list[dict[str, Any]]) -> str:
+        return f"{mean(rows, 'precision'):.2f}, {mean(rows, 'recall'):.2f}"
+
+    plain = [cell([row[name] for row in at(teachers, n)]) for n in COUNTS]
+    lines.append(f"| teacher, Euler | {' | '.join(plain)} | {near(at(teachers, 1))} | | |")
+
     def order(item: tuple[str, Any]) -> float:
         found = at(item[1], 1)
-        return statistics.mean(row[name] for row in found) if found else float("inf")
+        return mean(found, name) if found else float("inf")
 
     for method, runs in sorted(content["methods"].items(), key=order):
         cells = []
+        beside = {seed: teachers[seed] for seed in runs}
         for n in COUNTS:
-            found = [row[name] for row in at(runs, n)]
-            worse = found and statistics.mean(found) > teacher[n][name]
-            cells.append((cell(found) + (" *" if worse else "")) if found else "")
+            found = at(runs, n)
+            worse = found and mean(found, name) > mean(at(beside, n), name)
+            told = cell([row[name] for row in found]) if found else ""
+            cells.append(told + (" *" if worse else ""))
         ones = at(runs, 1)
-        cells.append(near(ones[0]) if ones else "")
+        cells.append(near(ones) if ones else "")
         cells.append(f"{statistics.mean(run['seconds_per_step'] for run in runs.values()):.2f}")
         memory = [run["peak_memory_mib"] for run in runs.values() if run["peak_memory_mib"]]
         cells.append(f"{statistics.mean(memory):.0f}" if memory else "")
         lines.append(f"| `{method}` | {' | '.join(cells)} |")
     lines.append(
-        f"\nThe teacher with {best['nfe']} evaluations: FD {best[name]:.0f}, precision "
-        f"{best['precision']:.2f}, recall {best['recall']:.2f}. A star: not better than the "
-        "teacher's own Euler steps at the same number of evaluations."
+        f"\nThe teacher with {most} evaluations: FD {cell([r[name] for r in at(teachers, most)])}, "
+        f"precision and recall {near(at(teachers, most))}. A star: not better than the teacher's "
+        "own Euler steps at the same number of evaluations."
     )
     return "\n".join(lines)
 
@@ -222,10 +246,10 @@ def draw(content: dict[str, Any], file: Path) -> None:
     """Draw the distance by evaluations of the best methods, and the teacher's."""
     from matplotlib.figure import Figure
 
-    name = next(key for key in content["teacher"][0] if key.startswith("fd_"))
+    name = distance_of(content)
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
-    rows = sorted(content["teacher"], key=lambda row: row["nfe"])
+    rows = sorted(next(iter(content["teacher"].values())), key=lambda row: row["nfe"])
     euler = rows[: len(COUNTS)]
     axes.plot([r["nfe"] for r in euler], [r[name] for r in euler], "k--", label="teacher, Euler")
     axes.axhline(rows[-1][name], color="0.6", label=f"teacher, {rows[-1]['nfe']} evaluations")
@@ -270,21 +294,20 @@ def main() -> None:
     describe = ["git", "describe", "--always", "--dirty"]
     commit = subprocess.run(describe, capture_output=True, text=True, check=False).stdout.strip()
     runs: Path = arguments.runs
-    if not (runs / "teacher" / "checkpoints" / "last.ckpt").exists():
-        flowgen("train", *recipe.teacher, f"run_dir={runs / 'teacher'}", "callbacks=quiet")
-    teacher = load(runs / "teacher")
-    setting = setting_of(teacher, arguments.num_samples)
     content |= {"updates": recipe.updates, "num_samples": arguments.num_samples}
 
     def write() -> None:
         arguments.file.write_text(json.dumps(content, indent=1) + "\n")
 
-    if "teacher" not in content:
-        content["teacher"] = teacher_rows(teacher, setting)
-        write()
     known = sorted(file.stem for file in (config_dir() / "distill").glob("*.yaml"))
     wanted = arguments.methods or [*FIRST, *(name for name in known if name not in FIRST)]
     for seed in arguments.seeds:
+        teacher = teacher_of(runs, recipe, seed)
+        setting = setting_of(teacher, arguments.num_samples)
+        teachers = content.setdefault("teacher", {})
+        if str(seed) not in teachers:
+            teachers[str(seed)] = teacher_rows(teacher, setting)
+            write()
         for method in wanted:
             found = content["methods"].setdefault(method, {})
             if str(seed) in found:
