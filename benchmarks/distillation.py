@@ -7,12 +7,12 @@
 The teacher is a class-conditional transformer of 16 tokens, trained once for each seed by the
 recipe below; its run, the pairs of its flow and the students are kept in --runs. Each method has
 its own settings but for the number of updates and the batch; methods that draw pairs of the teacher
-take them from one set, made before. Measured of 1000 samples at 1, 2, 4 and 8 evaluations, unguided, against 2000
-held-out images: Frechet and kernel distance of EfficientNet-Lite0 features, precision and recall;
-beside them the teacher's own Euler steps and its best (50 evaluations); seconds a step (the median
-of metrics.csv) and the peak of resident memory of the training, mostly the interpreter's. What is
-in the file is not measured again. About three minutes a method and seed on one core; with --gpu a
-larger recipe for one GPU.
+take them from one set, made before. Measured of 1000 samples at 1, 2, 4 and 8 evaluations,
+unguided, against 2000 held-out images: Frechet and kernel distance of EfficientNet-Lite0 features,
+precision and recall; beside them the teacher's own Euler steps and its best (50 evaluations);
+seconds a step (the median of metrics.csv) and the peak of resident memory of the training, mostly
+the interpreter's. What is in the file is not measured again. About three minutes a method and seed
+on one core; with --gpu a larger recipe for one GPU.
 """
 
 import argparse
