@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
 
-from flowgen.couplings import optimal_permutation, sparse_assignment
+from flowgen.couplings import optimal_permutation, solver, sparse_assignment
 from flowgen.couplings.reduced_cost import reduce_cost, spread_of
 from flowgen.couplings.sparse_assignment import sparse_permutation
 
@@ -82,7 +82,9 @@ def test_reduced_costs_have_the_same_optimum(stages, dtype, generator):
 
 
 @pytest.mark.parametrize(("n", "dims"), [(1024, 2), (1030, 8), (1100, 20)])
-def test_large_batches_agree_with_a_dense_solver(n, dims, generator):
+@pytest.mark.parametrize("most", [1, 4096], ids=["finest", "fine"])
+def test_large_batches_agree_with_a_dense_solver(n, dims, most, generator, monkeypatch):
+    monkeypatch.setattr(solver, "_MOST_SPARSE", most)
     x_0 = torch.randn(n, dims, generator=generator)
     x_1 = torch.randn(n, dims, generator=generator).square() + 1
     for y in (x_1, x_1.round()):  # with many ties too

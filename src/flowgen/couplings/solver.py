@@ -44,6 +44,9 @@ _SMALL_IN_MANY = 256
 _SPARSE = 1024
 """Rows from which on the likely pairs are solved alone."""
 
+_MOST_SPARSE = 4096
+"""Rows from which on, in few dimensions, too few of them are likely after few sweeps."""
+
 _MOVED = 2**16
 """Numbers of a cloud up to which it is moved to the origin, be it far or not."""
 
@@ -51,6 +54,7 @@ _MANY: Stages = ((0.15, 5),)
 _FEW_ROWS = 0.15, 5
 _FEW: Stages = ((0.15, 10), (0.03, 10))
 _FINE: Stages = ((0.15, 10), (0.03, 10), (0.01, 20))
+_FINEST: Stages = ((0.15, 10), (0.05, 10), (0.015, 20), (0.005, 40))
 
 _WIDTH = 3
 """Reduced cost of likely pairs in units of the last strength."""
@@ -122,8 +126,9 @@ def _few_dims(cost: Float[Tensor, "n n"]) -> Int[np.ndarray, " n"]:
     spread = spread_of(cost)
     if n < _SPARSE:
         return _dense(reduce_cost(cost, _FEW, spread))
-    left = reduce_cost(cost, _FINE, spread).cpu()
-    return sparse_permutation(left, _WIDTH * _FINE[-1][0] * spread)
+    stages = _FINE if n < _MOST_SPARSE else _FINEST
+    left = reduce_cost(cost, stages, spread).cpu()
+    return sparse_permutation(left, _WIDTH * stages[-1][0] * spread)
 
 
 def _many_dims(cost: Float[Tensor, "n n"]) -> Int[np.ndarray, " n"]:
