@@ -296,7 +296,7 @@ def test_rows_of_a_skipped_step_stay_out_of_the_mean(tmp_path):
 
     module.objective = OneRow(module.objective, module, {})
     counts = []
-    module._log = lambda: counts.append(float(module.bins.sums[1].sum()))
+    module._log = lambda: counts.append(float(module.step_log.bins.sums[1].sum()))
     fit(module, tmp_path, 1)
     assert module.guard.skipped == 1
     assert counts[0] == 12.0

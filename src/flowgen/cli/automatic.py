@@ -20,7 +20,7 @@ from flowgen.cli.compiling import can_compile
 from flowgen.core import FlowMap, InputError, cpu_prefers_bfloat16
 from flowgen.models import DiT, MMDiT, UNet, UNet2D, UViT
 from flowgen.pipeline import Pipeline
-from flowgen.pipeline.pipeline import eval_mode
+from flowgen.pipeline.eval_mode import eval_mode
 
 SINGLE, HALF = "32-true", "bf16-mixed"
 

@@ -138,7 +138,7 @@ def _from_model(cfg: DictConfig) -> Fit:
     from flowgen.core import InputError, generator_for
     from flowgen.paths import AffinePath, error_of_model
     from flowgen.pipeline import load
-    from flowgen.pipeline.pipeline import eval_mode
+    from flowgen.pipeline.eval_mode import eval_mode
 
     model = load(cfg.checkpoint, weights=cfg.weights, device=cfg.device, trust_code=cfg.trust_code)
     _check_model(model)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from flowgen.evaluation.setting import Setting
-from flowgen.pipeline.pipeline import CONVENTIONS
+from flowgen.pipeline.conventions import CONVENTIONS
 
 
 def protocol(setting: Setting) -> dict[str, Any]:

@@ -20,7 +20,8 @@ from flowgen.integrators import (
     fit_solver,
     teacher_ends,
 )
-from flowgen.pipeline.pipeline import Pipeline, eval_mode
+from flowgen.pipeline.eval_mode import eval_mode
+from flowgen.pipeline.pipeline import Pipeline
 
 
 @dataclass(frozen=True)

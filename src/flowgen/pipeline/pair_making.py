@@ -17,7 +17,8 @@ from flowgen.couplings.pair_folder import INDEX
 from flowgen.data import DataSource
 from flowgen.models import LabelConditioner
 from flowgen.pipeline.checkpoint.writing import atomic
-from flowgen.pipeline.pipeline import Labels, Pipeline
+from flowgen.pipeline.parts import Labels
+from flowgen.pipeline.pipeline import Pipeline
 from flowgen.pipeline.source_data import opened
 
 

@@ -102,7 +102,7 @@ def diagnose(
     """
     field = module.pipeline.field
     parameters = [p for p in field.parameters() if p.requires_grad]
-    means = TimeBins(module.num_bins, module.device)
+    means = TimeBins(module.step_log.num_bins, module.device)
     bins: set[int] = set()
     squares = torch.zeros((), device=module.device)
     record = Record()
@@ -115,7 +115,7 @@ def diagnose(
             found = torch.autograd.grad(share, parameters, allow_unused=True)
             sums = [_plus(a, b) for a, b in zip(sums, found, strict=True)]
             means.add(loss.detached())
-            bins.update(bins_not_finite(loss, module.num_bins))
+            bins.update(bins_not_finite(loss, module.step_log.num_bins))
         for gradient in sums:
             if gradient is not None:
                 squares = squares + gradient.square().sum()

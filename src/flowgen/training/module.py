@@ -46,8 +46,8 @@ from flowgen.training.optimization import Optimization
 from flowgen.training.pairing import Paired, paired_alone, state_of
 from flowgen.training.phases import Phases, clock_for
 from flowgen.training.sharding import Sharding, whole
+from flowgen.training.step_log import StepLog
 from flowgen.training.stretches import LONGEST, Upcoming, last_of_call
-from flowgen.training.time_bins import TimeBins
 
 
 class FlowModule(LightningModule):
@@ -117,9 +117,7 @@ class FlowModule(LightningModule):
         self.clip = clip
         self.micro_batch = micro_batch
         self.seed = seed
-        self.num_bins = num_bins
-        self.bins: TimeBins | None = None
-        self.latest: dict[str, float | Tensor] = {}
+        self.step_log = StepLog(num_bins)
         self.phases: Phases | None = None
         self.optimization: Optimization | None = None
         self.guard = FiniteGuard(max_skipped)
@@ -257,7 +255,7 @@ class FlowModule(LightningModule):
                 self._update(optimization, norm, step, losses, pair)
         if taken and self.critic is not None:
             with phases.phase("critic"):
-                self.latest |= self.critic.update(self, pair, step)
+                self.step_log.latest |= self.critic.update(self, pair, step)
         self.batches_seen += 1
         self.coupling_state = batch.state
         phases.end(len(pair) * self.trainer.world_size)
@@ -307,7 +305,7 @@ class FlowModule(LightningModule):
 
     def on_train_end(self) -> None:
         """Log the steps since the last time, where the run was stopped before its last step."""
-        if self.latest:
+        if self.step_log.latest:
             self._log()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -317,11 +315,10 @@ class FlowModule(LightningModule):
 
     def training_state(self) -> dict[str, Any]:
         """Return what this process needs beside the ``state_dict`` to go on where it is."""
-        sums = None if self.bins is None else self.bins.sums
         return {
             "batches_seen": self.batches_seen,
             "coupling": self.coupling_state,
-            "bins": sums,
+            "bins": self.step_log.state(),
             "guard": self.guard.state(),
         }
 
@@ -332,10 +329,7 @@ class FlowModule(LightningModule):
         if self.coupling_state is not None:
             self.coupling.load_state_dict(self.coupling_state)  # pyright: ignore[reportAttributeAccessIssue]
         self.guard.load(state.get("guard", {"skipped": 0, "in_a_row": 0}))
-        self.bins = None
-        if state["bins"] is not None:
-            self.bins = TimeBins(self.num_bins, self.device)
-            self.bins.sums.copy_(state["bins"])
+        self.step_log.load(state["bins"], self.device)
 
     def dropped(self, pair: Pair, generator: torch.Generator) -> Pair:
         """Return the pairs with the conditions of some rows emptied, for guidance."""
@@ -351,24 +345,18 @@ class FlowModule(LightningModule):
         self.ema.update(self.pipeline.field, step + 1)
         if optimization.followed and isinstance(self.objective, Follows):
             self.objective.after_step(self.pipeline.field, step + 1)
-        self.latest = dict(pair.stats) | {"grad_norm": norm, "lr": optimization.rate}
-        for name in losses[0].terms:
-            parts = torch.cat([loss.terms[name].flatten() for loss in losses])
-            self.latest[f"loss/{name}"] = parts.mean()
-        if self.bins is None:
-            self.bins = TimeBins(self.num_bins, self.device)
-        for loss in losses:
-            self.bins.add(loss)
+        figures = dict(pair.stats) | {"grad_norm": norm, "lr": optimization.rate}
+        self.step_log.add(losses, figures)
 
-    def over_all(self, flag: Tensor) -> Tensor:
-        """Return the sum of a flag over all processes."""
+    def over_all(self, x: Tensor) -> Tensor:
+        """Return the sum of a tensor over all processes."""
         if self.trainer.world_size == 1:
-            return flag
-        return self.trainer.strategy.reduce(flag, reduce_op="sum")  # pyright: ignore[reportReturnType]
+            return x
+        return self.trainer.strategy.reduce(x, reduce_op="sum")  # pyright: ignore[reportReturnType]
 
     def _tell_skipped(self, pair: Pair, step: int) -> None:
         if self.guard.exhausted:
-            if self.latest:
+            if self.step_log.latest:
                 self._log()
             fail(self, pair, step)
         if self.guard.in_a_row == 1:
@@ -380,22 +368,14 @@ class FlowModule(LightningModule):
 
     def _log(self) -> None:
         """Write the means since the last call."""
-        assert self.bins is not None
         assert self.phases is not None
-        self.bins.sums = self.trainer.strategy.reduce(self.bins.sums, reduce_op="sum")
-        total, count = self.bins.sums.sum(dim=1).tolist()
-        metrics = {"loss": total / count}
-        metrics |= {name: float(value) for name, value in self.latest.items()}
-        for i, mean in enumerate(self.bins.means().tolist()):
-            metrics[f"loss/t{i / self.num_bins:.1f}"] = mean
+        metrics = self.step_log.row(self.over_all)
         metrics["skipped"] = self.guard.skipped
         times = self.phases.read()
         metrics |= times
         if times:
             # Of the whole pairing, hidden or not: what the step waits for it is part of ms/data.
             metrics["coupling/share"] = times["ms/coupling"] / times["ms/step"]
-        self.bins.reset()
-        self.latest = {}
         self.trainer.callback_metrics["loss"] = torch.tensor(metrics["loss"])
         for logger in self.loggers:
             logger.log_metrics(metrics, step=self.global_step)

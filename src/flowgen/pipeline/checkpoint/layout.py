@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flowgen.pipeline.pipeline import Pipeline, describe
+from flowgen.pipeline.conventions import describe
+from flowgen.pipeline.pipeline import Pipeline
 
 FORMAT = 2
 """Version of the layout of a checkpoint; :mod:`~flowgen.pipeline.checkpoint.migrations` reads older

@@ -9,7 +9,8 @@ from torch import Tensor
 from flowgen.core import Condition, InputError, in_chunks
 from flowgen.pipeline.editing.conditions import after, before, part
 from flowgen.pipeline.editing.scene import Edit, Scene, on_linear_path
-from flowgen.pipeline.pipeline import Pipeline, eval_mode
+from flowgen.pipeline.eval_mode import eval_mode
+from flowgen.pipeline.pipeline import Pipeline
 
 
 @torch.no_grad()

@@ -9,7 +9,8 @@ from torch import Tensor
 from flowgen.core import Condition, in_chunks
 from flowgen.integrators import Noise
 from flowgen.pipeline.editing.conditions import after, before, part
-from flowgen.pipeline.pipeline import Pipeline, eval_mode
+from flowgen.pipeline.eval_mode import eval_mode
+from flowgen.pipeline.pipeline import Pipeline
 from flowgen.pipeline.score import check_sampler
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from flowgen.pipeline.conventions import CONVENTIONS
 from flowgen.pipeline.export.hub import PICTURE
-from flowgen.pipeline.pipeline import CONVENTIONS, Pipeline
+from flowgen.pipeline.pipeline import Pipeline
 
 
 @dataclass(frozen=True)
