@@ -148,7 +148,7 @@ def test_a_run_shorter_than_the_interval_is_logged_too(tmp_path):
 
 def test_logged_loss_is_the_mean_of_the_bins(tmp_path):
     module = flow(vector_config())
-    module.num_bins = 1
+    module.step_log.num_bins = 1
     fit(module, False, tmp_path, steps=2)
     header, row = [line.split(",") for line in (tmp_path / "metrics.csv").read_text().splitlines()]
     values = dict(zip(header, row, strict=True))
