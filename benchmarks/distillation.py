@@ -26,7 +26,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -276,6 +276,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1])
     parser.add_argument("--methods", nargs="*", help="only these")
     parser.add_argument("--num-samples", type=int, default=1000)
+    parser.add_argument("--updates", type=int, help="of a student, in place of the recipe's")
     parser.add_argument("--gpu", action="store_true", help="the larger recipe, for one GPU")
     parser.add_argument("--table", action="store_true", help="print the table of the file")
     parser.add_argument("--figure", type=Path, help="draw the file")
@@ -291,6 +292,7 @@ def main() -> None:
         return
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
     recipe = GPU if arguments.gpu else CPU
+    recipe = replace(recipe, updates=arguments.updates or recipe.updates)
     describe = ["git", "describe", "--always", "--dirty"]
     commit = subprocess.run(describe, capture_output=True, text=True, check=False).stdout.strip()
     runs: Path = arguments.runs
