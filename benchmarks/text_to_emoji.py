@@ -8,11 +8,12 @@ held-out pictures of that style by the distance of EfficientNet-Lite0 features: 
 caption's own picture is nearest, or among the five nearest. For comparison the other artist's
 picture of the caption takes the place of the drawn one, and a random picture. Kernel distances to
 the held-out pictures are for each category. Then the compositions of a base and a skin tone that
-were never seen together: of the drawn one, its tone is told by the mean colour of all that is not
-white, nearest to one of the artist's pictures of that base in all tones; its base by the features,
-nearest among the held-out compositions of that tone. The same of as many compositions that were in
-training, and of the other artist's pictures. The figure shows for the first held-out caption of
-each category both styles, and the artist's own below, and then some compositions.
+were never seen together: of the drawn one, its tone is told by the mean colour of all that is
+neither white nor black, nearest to one of the artist's pictures of that base in all tones; its base
+by the features, nearest among the held-out compositions of that tone. The same of as many
+compositions that were in training, and of the other artist's pictures. The figure shows for the
+first held-out caption of each category both styles, and the artist's own below, and then some
+compositions.
 """
 
 import argparse
@@ -34,6 +35,8 @@ STYLES = ("twemoji", "openmoji")
 GUIDANCE = 2.5
 WHITE = 248
 """Of 255: all colours from here on are the ground."""
+BLACK = 40
+"""Of 255: all colours up to here are outlines."""
 
 
 def found(query: Tensor, key: Tensor) -> dict[str, float]:
@@ -46,9 +49,9 @@ def found(query: Tensor, key: Tensor) -> dict[str, float]:
 
 
 def mean_colour(pictures: Tensor) -> Tensor:
-    """Return the mean colour of what is not white, ``(n, 3)``, of pictures uint8 in ``(n, 3)``."""
+    """Return the mean of what is neither white nor black, ``(n, 3)``, of uint8 ``(n, 3, h, w)``."""
     x = pictures.float()
-    shown = (x < WHITE).any(dim=1, keepdim=True).float()
+    shown = ((x < WHITE).any(dim=1, keepdim=True) & (x > BLACK).any(dim=1, keepdim=True)).float()
     return (x * shown).sum(dim=(2, 3)) / shown.sum(dim=(2, 3)).clamp(min=1)
 
 
