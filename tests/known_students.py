@@ -29,6 +29,26 @@ class AffineStudent(nn.Module):
         return self.mean_velocity(x, t, t, cond)
 
 
+class SlopesAtNodes(nn.Module):
+    """Mean velocities to the data ``P(s) x``, with ``P`` known at some times alone."""
+
+    edges = (0.0, 1.0)
+
+    def __init__(self, nodes: Tensor, slopes: Tensor) -> None:
+        super().__init__()
+        self.nodes, self.slopes = nodes, slopes
+
+    def mean_velocity(
+        self, x: Tensor, s: Tensor, t: Tensor, cond: Condition | None = None
+    ) -> Tensor:
+        del t, cond
+        nearest = (s[:, None] - self.nodes).abs().argmin(dim=1)
+        return expand(self.slopes[nearest], x) * x
+
+    def forward(self, x: Tensor, t: Tensor, cond: Condition | None = None) -> Tensor:
+        return self.mean_velocity(x, t, t, cond)
+
+
 class OracleField(nn.Module):
     """The velocity of a Gaussian oracle as a module."""
 

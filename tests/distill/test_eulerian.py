@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from flow_maps import ExactMap
-from flowgen.core import InputError
+from flowgen.core import InputError, Pair
 from flowgen.distill import (
     Difference,
     Eulerian,
@@ -20,9 +20,11 @@ from flowgen.distill import (
     TwoTimes,
     Uncertainty,
 )
+from flowgen.distill.intervals import Intervals
 from flowgen.models import MLP, FlowMapField
 from flowgen.objectives import Adaptive
 from flowgen.paths import AffinePath, Linear, Velocity
+from known_students import SlopesAtNodes, gaussian
 from oracles import GaussianOracle
 
 PATH = AffinePath(Linear())
@@ -49,9 +51,11 @@ def oracle():
 def test_exact_map_of_a_teacher_has_no_residual(oracle, edges, intervals, shape, generator):
     oracle = GaussianOracle(MEAN, COV, shape=shape)
     objective = Eulerian(PATH, intervals, OfTeacher(oracle))
-    loss = objective(ExactMap(oracle, edges), oracle.sample(64, generator=generator))
-    assert float(loss.value.max()) < 1e-16
-    assert float(loss.terms["residual"].max()) < 1e-16
+    loss = objective(
+        ExactMap(oracle, edges), oracle.sample(64, generator=generator), generator=generator
+    )
+    assert float(loss.value.max()) < 1e-18
+    assert float(loss.terms["residual"].max()) < 1e-18
 
 
 @pytest.mark.parametrize("backwards", [False, True])
@@ -79,23 +83,117 @@ def test_difference_quotient_is_of_first_order(oracle, generator):
     assert 8 < sizes[0] / sizes[1] < 12
 
 
-def test_gradient_passes_through_the_first_evaluation_alone(oracle, generator):
-    """``2 (u - target) du / d(parameter)`` with the target taken as a constant."""
-    pair = oracle.sample(128, generator=generator)
-    student = ExactMap(oracle, (0.0, 1.0), error=0.3)
-    draws = [torch.Generator().manual_seed(3) for _ in range(2)]
-    loss = Eulerian(PATH, ToEdge(), OfTeacher(oracle))(student, pair, generator=draws[0])
-    loss.total().backward()
+@pytest.mark.parametrize("end", [0.1, 0.6, 1.0])
+def test_end_of_a_jump_stays_where_it_is_as_its_start_moves(oracle, end, generator):
+    """``d_s X + (grad_x X) v = 0`` for starts on both sides of the end."""
+    x = torch.randn(64, 2, generator=generator, dtype=torch.float64)
+    s = torch.rand(64, generator=generator, dtype=torch.float64)
+    t, student = torch.full_like(s, end), ExactMap(oracle)
 
-    s = ToEdge()(128, generator=draws[1]).s.double()
+    def jump(x, s):
+        return x + (t - s)[:, None] * student.mean_velocity(x, s, t)
+
+    there, change = Exact()(jump, x, s, oracle(x, s))
+    torch.testing.assert_close(there, oracle.flow(x, s, t), rtol=0, atol=1e-12)
+    assert float(change.abs().max()) < 1e-9
+
+
+@pytest.mark.parametrize("derivative", [Exact(), Difference(0.01)], ids=["exact", "difference"])
+def test_gradient_passes_through_the_first_evaluation_alone(oracle, derivative, generator):
+    """``2 (u - target) du / d(parameter)`` with the target taken as a constant."""
+
+    class Teacher(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.ones((), dtype=torch.float64))
+
+        def forward(self, x, t, cond=None):
+            return self.scale * oracle(x, t)
+
+    class Spy(ExactMap):
+        def mean_velocity(self, x, s, t, cond=None):
+            found = super().mean_velocity(x, s, t, cond)
+            seen.append(found.requires_grad)
+            return found
+
+    pair = oracle.sample(128, generator=generator)
+    teacher, student = Teacher(), Spy(oracle, (0.0, 1.0), error=0.3)
+    seen: list[bool] = []
+    draws = [torch.Generator().manual_seed(3) for _ in range(2)]
+    intervals = ToEdge(margin=derivative.reach)
+    objective = Eulerian(PATH, intervals, OfTeacher(teacher), derivative=derivative)
+    loss = objective(student, pair, generator=draws[0])
+    loss.total().backward()
+    assert sum(seen) == 1
+    assert teacher.scale.grad is None
+
+    s = intervals(128, generator=draws[1]).s.double()
     x = PATH.sample(pair, s).x_t
     v = oracle(x, s)
     end = torch.ones_like(s)
-    _, derivative = Exact()(lambda x, s: student.mean_velocity(x, s, end), x, s, v)
-    target = (v + (1 - s)[:, None] * derivative).detach()
+    if derivative.reach:
+        h = derivative.reach
+        later = student.mean_velocity(x + h * v, s + h, end)
+        slope = (later - student.mean_velocity(x, s, end)) / h
+    else:
+        arguments = ((x, s), (v, torch.ones_like(s)))
+        _, slope = torch.func.jvp(lambda x, s: student.mean_velocity(x, s, end), *arguments)
+    target = (v + (1 - s)[:, None] * slope).detach()
     other = ExactMap(oracle, (0.0, 1.0), error=0.3)
     (other.mean_velocity(x, s, end) - target).square().mean().backward()
     torch.testing.assert_close(student.error.grad, other.error.grad, rtol=1e-10, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("count", "error"), [(10, 0.02169169581), (100, 0.002546466376), (1000, 0.00025867536)]
+)
+def test_bias_of_difference_quotients_is_that_of_the_closed_form(count, error):
+    """From N(0, 1) to N(0, 1/4) the map is ``P x`` with ``P(0) = -1/2``, and on a grid beside it.
+
+    There velocity matching settles where ``P = k + (1 - t) (P_next (1 + h k) - P) / h``, with ``k``
+    the slope of the velocity.
+    """
+    h = 1 / count
+    t = torch.linspace(0, 1, count + 1, dtype=torch.float64)
+    k = (t / 4 - (1 - t)) / ((1 - t) ** 2 + t**2 / 4)
+    slopes = k.clone()
+    for i in reversed(range(count)):
+        ahead = (1 - t[i]) * slopes[i + 1] * (1 + h * k[i])
+        slopes[i] = (h * k[i] + ahead) / (h + 1 - t[i])
+    assert float(slopes[0]) + 0.5 == pytest.approx(error, abs=1e-10)
+
+    class Nodes:
+        edges = (0.0, 1.0)
+
+        def __call__(self, n, *, generator=None, device=None):
+            return Intervals(t[:-1], torch.ones_like(t[:-1]), n)
+
+    teacher, pair = OfTeacher(gaussian(0.0, 0.5)), Pair(*torch.ones(2, count, 1).double())
+    objective = Eulerian(PATH, Nodes(), teacher, derivative=Difference(h))
+    assert float(objective(SlopesAtNodes(t, slopes), pair).value.max()) < 1e-18
+    assert float(objective(SlopesAtNodes(t, 1.01 * slopes), pair).value.max()) > 1e-6
+
+
+@pytest.mark.parametrize(("s", "t"), [(0.5, 0.9), (0.2, 1.0), (0.8, 0.1), (0.4, 0.4)])
+def test_mean_of_the_targets_of_pairs_is_the_mean_velocity(oracle, s, t):
+    """Over pairs at a state, of which four stand for all: targets are linear in the velocity."""
+    state, start = (torch.tensor(x, dtype=torch.float64) for x in ([[0.4, 0.2]], [s]))
+    mean, _ = oracle.posterior_means(state, start)
+    gain = s * COV.double() @ torch.linalg.inv(oracle.cov(start)[0])
+    spread = torch.linalg.cholesky(COV.double() - s * gain @ COV.double())
+    x_1 = mean + 2**0.5 * torch.cat([spread.T, -spread.T])
+    pair = Pair((state - s * x_1) / (1 - s), x_1)
+
+    class Fixed:
+        def __call__(self, n, *, generator=None, device=None):
+            return Intervals(start.expand(n), start.new_full((n,), t), n if s != t else 0)
+
+    student = ExactMap(oracle)
+    student.error = torch.nn.Parameter(torch.zeros(2, dtype=torch.float64))
+    loss = Eulerian(PATH, Fixed(), OfData())(student, pair)
+    loss.total().backward()
+    assert float(loss.value.min()) > 1e-2
+    assert float(student.error.grad.abs().max()) < 1e-10
 
 
 def test_velocities_of_pairs_serve_as_well_as_the_marginal_one(oracle):

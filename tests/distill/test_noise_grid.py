@@ -91,6 +91,15 @@ def test_weight_is_that_of_the_step_of_the_level(generator):
     torch.testing.assert_close(PerNoiseStep()(PATH, s, r, t), s * r / (r - s))
 
 
+def test_weight_is_the_inverse_step_of_the_level_at_exact_times():
+    levels = NoiseGrid(Doubling()).levels(40)
+    times = 1 / (1 + levels)
+    s, r = times[1:], times[:-1]
+    weight = PerNoiseStep()(PATH, s, r, torch.ones_like(s))
+    torch.testing.assert_close(weight, 1 / levels.diff(), rtol=1e-10, atol=0)
+    torch.testing.assert_close(weight, s * r / (r - s), rtol=1e-10, atol=0)
+
+
 @pytest.mark.parametrize("schedule", [Trig(), EDM()], ids=["trig", "edm"])
 def test_same_noise_on_another_path(schedule):
     path = AffinePath(schedule)
@@ -138,6 +147,8 @@ def test_outliers_pull_the_cauchy_distance_no_more():
     for distance, low, high in ((Cauchy(c), 0.0282, 0.0284), (PseudoHuber(c), 0.99, 1.01)):
         (influence,) = torch.autograd.grad(distance(e).sum(), e)
         until = influence[:10_001, 0]
+        if isinstance(distance, Cauchy):
+            assert float(e[until.argmax()]) == pytest.approx(math.sqrt(2) * c, abs=0.01 * c)
         assert low < float(until[-1] / until.max()) < high
 
 

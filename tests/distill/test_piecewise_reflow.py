@@ -9,7 +9,7 @@ from torch import nn
 from flow_maps import ExactMap
 from flowgen.core import InputError, Pair
 from flowgen.distill import PiecewiseReflow, Windowed
-from flowgen.integrators import Euler, EulerMaruyama, Explicit, Heun, Sampler, Uniform
+from flowgen.integrators import Adaptive, Euler, EulerMaruyama, Explicit, Heun, Sampler, Uniform
 from flowgen.metrics import rmse
 from flowgen.models import MLP, PredictionField, last_edge, next_edge
 from flowgen.objectives import LogitNormal
@@ -64,6 +64,48 @@ def test_target_is_the_exact_mean_velocity_of_the_window(schedule, shape, genera
     x = AffinePath(schedule).sample(oracle.sample(60, generator=generator), begin).x_t
     u = ExactMap(oracle).mean_velocity(x, begin, end)
     torch.testing.assert_close(objective.chord(x, begin, end), u, atol=2e-4, rtol=0)
+
+
+class Given:
+    """Times that are no draws."""
+
+    def __init__(self, t):
+        self.t = t
+
+    def __call__(self, n, *, generator=None, device=None):
+        return self.t
+
+    def density(self, t):
+        return torch.ones_like(t)
+
+
+@pytest.mark.parametrize("shape", [(2,), (1, 2, 1)])
+@pytest.mark.parametrize("schedule", [Linear(), Trig()])
+def test_target_is_one_mean_velocity_all_along_the_chord(schedule, shape, generator):
+    """With a solver exact to rounding: of the state and of the target at any share of a window."""
+    path, stepper = AffinePath(schedule), Adaptive("dopri8", rtol=1e-12, atol=1e-12)
+    solver = Sampler(stepper, Uniform(), 1)
+    oracle = GaussianOracle(MEAN, COV, schedule=schedule, shape=shape)
+    pair = oracle.sample(30, generator=generator)
+    begin = torch.tensor([0.0, 0.2, 0.5] * 10, dtype=torch.float64)
+    end = next_edge(EDGES, begin)
+    start = path.sample(pair, begin).x_t
+    u = ExactMap(oracle).mean_velocity(start, begin, end)
+
+    class Sees(nn.Module):
+        def forward(self, x, t, cond=None):
+            seen.append(x)
+            return u + 1
+
+    seen: list = []
+    for share in (0.0, 0.3, 0.9):
+        t = begin + share * (end - begin)
+        objective = PiecewiseReflow(path, oracle, sampler=solver, edges=EDGES, times=Given(t))
+        loss = objective(Sees(), pair)
+        torch.testing.assert_close(loss.value, torch.ones(30).double(), rtol=0, atol=2e-9)
+        away = (t - begin).view(-1, *[1] * len(shape))
+        torch.testing.assert_close(seen[-1], start + away * u, rtol=0, atol=1e-9)
+        torch.testing.assert_close(objective.chord(start, begin, end), u, rtol=0, atol=1e-9)
 
 
 def test_solver_in_windows_is_of_its_own_order(generator):

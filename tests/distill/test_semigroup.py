@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from flow_maps import ExactMap
-from flowgen.core import InputError
+from flowgen.core import InputError, Pair
 from flowgen.distill import (
     AlongPath,
     AlongVelocity,
@@ -27,9 +27,11 @@ from flowgen.distill import (
     ToEdge,
     TwoTimes,
 )
+from flowgen.distill.triples import Triples
 from flowgen.integrators import Explicit, Jump, Sampler
 from flowgen.objectives import EDMLogNormal, LogitNormal, Uniform
 from flowgen.paths import AffinePath, Linear
+from known_students import SlopesAtNodes, gaussian
 from oracles import GaussianOracle
 
 PATH = AffinePath(Linear())
@@ -63,6 +65,14 @@ def test_two_exact_jumps_are_one(triples, shape, generator):
         loss = objective(ExactMap(oracle), pair, step=step, generator=generator)
         # Mean velocities of short intervals lose digits: the shortest here is near 1e-3.
         assert float(loss.value.detach().max()) < 1e-16
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_two_exact_halves_are_the_whole_to_rounding(oracle, ends, generator):
+    objective = Semigroup(PATH, Dyadic(levels=4, diagonal=0.0), OwnJump(), ends=ends)
+    pair = oracle.sample(256, generator=generator)
+    loss = objective(ExactMap(oracle), pair, generator=generator)
+    assert float(loss.value.detach().max()) < 1e-24
 
 
 @pytest.mark.parametrize("edges", [(0.0, 1.0), HALVES])
@@ -102,7 +112,8 @@ def test_jumps_from_edge_to_edge_are_the_whole_flow(oracle, generator):
     step = x + h * (v + oracle(x + h * v, t)) / 2
     mine = x + h * ExactMap(oracle, edges, error=0.5).mean_velocity(x, s, t)
     expected = (mine - step).square().mean(dim=1)
-    torch.testing.assert_close(loss.value[last], expected[last], rtol=1e-6, atol=1e-12)
+    assert int(last.sum()) > 0
+    torch.testing.assert_close(loss.value[last], expected[last], rtol=1e-12, atol=1e-12)
 
 
 def test_target_of_the_path_has_the_true_mean(oracle):
@@ -163,6 +174,66 @@ def test_alpha_flow_leaves_the_map_by_the_square_of_its_share(oracle):
     assert approach.share(0.0) == 1.0
     assert approach.share(0.5) == 0.5
     assert approach.share(1.0) == 0.005
+
+
+def test_alpha_flow_begins_as_flow_matching_along_the_interval(oracle, generator):
+    """At a share of 1 the target is the velocity of the pair, whatever the map says."""
+    pair = oracle.sample(64, generator=generator)
+    objective = Semigroup(PATH, Approach(TwoTimes(diagonal=0.0)), AlongVelocity(OfData()))
+    objective.total_steps = 10
+    student = ExactMap(oracle, error=0.5)
+    loss = objective(student, pair, generator=torch.Generator().manual_seed(1))
+    draws = TwoTimes(diagonal=0.0)(64, generator=torch.Generator().manual_seed(1))
+    s, t = draws.s.double(), draws.t.double()
+    point = PATH.sample(pair, s)
+    expected = (student.mean_velocity(point.x_t, s, t) - point.v_t).square().mean(dim=1)
+    torch.testing.assert_close(loss.value, expected, rtol=1e-9, atol=1e-12)
+
+
+def settled_bias(s):
+    """Return what is added at 0 to the slope -1/2 of the map from N(0, 1) to N(0, 1/4).
+
+    From nodes ``s`` over the next ones to the data, by Euler steps of the teacher, the objective
+    settles where ``(1 - s) P = (r - s) k + (1 - r) P(r) (1 + (r - s) k)``, with ``k`` the slope of
+    the velocity; at the last node it begins with ``k``. That this is its zero is asserted.
+    """
+    k = (s / 4 - (1 - s)) / ((1 - s) ** 2 + s**2 / 4)
+    slopes = k.clone()
+    for i in reversed(range(len(s) - 1)):
+        h = s[i + 1] - s[i]
+        ahead = (1 - s[i + 1]) * slopes[i + 1] * (1 + h * k[i])
+        slopes[i] = (h * k[i] + ahead) / (1 - s[i])
+
+    class Nodes:
+        edges = (0.0, 1.0)
+
+        def __call__(self, n, progress=1.0, *, generator=None, device=None):
+            return Triples(s[:-1], s[1:], torch.ones_like(s[1:]), n)
+
+    first = AlongVelocity(OfTeacher(gaussian(0.0, 0.5)))
+    pair = Pair(*torch.ones(2, len(s) - 1, 1).double())
+    objective = Semigroup(PATH, Nodes(), first)
+    assert float(objective(SlopesAtNodes(s, slopes), pair).value.max()) < 1e-18
+    assert float(objective(SlopesAtNodes(s, slopes + s), pair).value.max()) > 1e-6
+    return float(slopes[0]) + 0.5
+
+
+@pytest.mark.parametrize(
+    ("count", "error"), [(10, -0.0692173951), (100, -0.007354523723), (1000, -0.000740325639)]
+)
+def test_bias_of_euler_steps_is_that_of_the_closed_form(count, error):
+    nodes = torch.linspace(0, 1, count + 1, dtype=torch.float64)
+    assert settled_bias(nodes) == pytest.approx(error, abs=1e-10)
+
+
+def test_alpha_flow_settles_beside_the_map_by_its_share():
+    """Half the share, half the bias."""
+    found = []
+    for share, count in ((0.04, 250), (0.02, 500)):
+        left = (1 - share) ** torch.arange(count + 1, dtype=torch.float64)
+        found.append(settled_bias(1 - left))
+    assert abs(found[1]) > 1e-3
+    assert math.log2(found[0] / found[1]) == pytest.approx(1, abs=0.1)
 
 
 def test_gradient_passes_through_the_long_jump_alone(oracle, generator):
@@ -236,6 +307,28 @@ def test_ratio_of_noise_levels_begins_at_denoising():
     assert (late.r >= late.s).all()
     tight = (level * (1 - near / 256)).clamp(min=0)
     torch.testing.assert_close((1 - late.r) / late.r, tight, rtol=1e-3, atol=1e-5)
+
+
+def test_ratio_of_noise_levels_by_its_formula_in_every_stage():
+    """``max(0, l (1 - 2^-stage n(l)))``, which grows with the stage at every level."""
+    level = torch.cat([torch.linspace(0.01, 5, 200), torch.tensor([20.0, 80.0])]).double()
+
+    class Given:
+        def __call__(self, n, *, generator=None, device=None):
+            return 1 / (1 + level)
+
+        def density(self, t):
+            return torch.ones_like(t)
+
+    ratio, before = Ratio(Given(), stages=8), torch.zeros_like(level)
+    for stage in range(8):
+        found = ratio(len(level), (stage + 0.5) / 8)
+        expected = level * (1 - (1 + 8 / (1 + level.exp())) / 2 ** (stage + 1))
+        left = 1 / found.r - 1
+        torch.testing.assert_close(left, expected.clamp(min=0), rtol=1e-12, atol=1e-12)
+        assert bool(((left > before) | (expected <= 0)).all())
+        assert bool(((left >= before) & (left < level)).all())
+        before = left
 
 
 def test_weights_of_steps():

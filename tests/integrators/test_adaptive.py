@@ -52,6 +52,41 @@ def test_agrees_with_fine_rk4(method):
     torch.testing.assert_close(end, fine, rtol=0, atol=1e-6)
 
 
+def test_flow_of_a_gaussian_has_its_closed_form_to_nine_digits():
+    x = gaussian().sample(8, generator=torch.Generator().manual_seed(0)).x_0
+    nodes = torch.tensor([0.1, 0.8], dtype=torch.float64)
+    end = integrate(Adaptive("dopri8", rtol=1e-12, atol=1e-12), gaussian(), x, nodes)
+    exact = gaussian().flow(x, *(node.expand(8) for node in nodes))
+    torch.testing.assert_close(end, exact, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("x", "velocity", "jumps"),
+    [
+        (-0.8, -2.00776810547, (-1.83731822435, -1.87760833448, -1.38906771046)),
+        (0.5, 1.68298736431, (1.58941354094, 1.24131703928, 1.10380081504)),
+    ],
+)
+def test_flow_of_a_mixture_on_a_line_keeps_its_quantiles(x, velocity, jumps):
+    """``F_t(X) = F_s(x)``: flows of one dimension are monotone. The ends in digits as well."""
+    numbers = ([0.3, 0.7], [-2.0, 1.5], [0.3, 0.6])
+    weights, means, stds = (torch.tensor(row, dtype=torch.float64) for row in numbers)
+    oracle = MixtureOracle(weights, means[:, None], stds)
+
+    def share(x, t):
+        spread = torch.hypot(1 - t, t * stds)
+        return float((weights * torch.distributions.Normal(t * means, spread).cdf(x)).sum())
+
+    half, start = (torch.tensor(value, dtype=torch.float64) for value in ([0.5], [[x]]))
+    assert float(oracle(start, half)) == pytest.approx(velocity, abs=1e-10)
+    stepper = Adaptive("dopri8", rtol=1e-12, atol=1e-12)
+    for nodes, end in zip(([0.0, 1.0], [0.5, 1.0], [0.2, 0.7]), jumps, strict=True):
+        s, t = times = torch.tensor(nodes, dtype=torch.float64)
+        found = integrate(stepper, oracle, start, times)
+        assert share(found, t) == pytest.approx(share(start, s), abs=1e-9)
+        assert float(found) == pytest.approx(end, abs=1e-9)
+
+
 def test_tighter_tolerance_costs_more_and_errs_less():
     x = gaussian().sample(8, generator=torch.Generator().manual_seed(0)).x_0
     exact = gaussian().flow(x, ENDS[:1].expand(8), ENDS[1:].expand(8))

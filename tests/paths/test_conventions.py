@@ -8,16 +8,23 @@ from flowgen.paths import (
     EDM,
     VP,
     AffinePath,
+    Data,
     FromDiffusersFlow,
     FromEDM,
     FromTrigFlow,
     Linear,
     LinearVP,
+    Rescheduled,
     ToDiffusersFlow,
     ToEDM,
     ToTrigFlow,
     Trig,
+    TrigFlowPrediction,
+    Velocity,
+    convert,
     guidance_scale_from_w,
+    score_from_velocity,
+    to_trig_flow,
     w_from_guidance_scale,
 )
 
@@ -107,6 +114,67 @@ def test_trigflow_is_the_derivative_in_the_angle(gaussian_on, times):
     model = ToTrigFlow(oracle)
     torch.testing.assert_close(model(moved, angle), slope, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(FromTrigFlow(model)(moved, times), oracle(moved, times))
+
+
+@pytest.mark.parametrize("schedule", [Trig(), VP(), EDM(), LinearVP()])
+def test_another_schedule_and_back_to_rounding(schedule, gaussian_on, states):
+    """``t = a / (a + s)``, ``x_t = x / (a + s)``: time, state, velocity, data and score."""
+    r, x = torch.linspace(0.2, 0.8, 50, dtype=torch.float64), states[:, :3]
+    c = schedule(r)
+    length = (c.alpha + c.sigma)[:, None]
+    t, x_t = c.alpha / length[:, 0], x / length
+    there = Linear()(t)
+    rounding = {"rtol": 1e-12, "atol": 1e-12}
+
+    found, scale = Rescheduled(gaussian_on(Linear()), Linear(), schedule).match(r)
+    torch.testing.assert_close(found, t, **rounding)
+    torch.testing.assert_close(scale, length[:, 0], **rounding)
+    torch.testing.assert_close(schedule.time_of(t, 1 - t), r, **rounding)
+
+    linear = gaussian_on(Linear())
+    field = Rescheduled(linear, Linear(), schedule)
+    torch.testing.assert_close(field(x, r), gaussian_on(schedule)(x, r), **rounding)
+    again = Rescheduled(field, schedule, Linear())
+    torch.testing.assert_close(again(x_t, t), linear(x_t, t), **rounding)
+    data = convert(field(x, r), x, c, Velocity(), Data())
+    torch.testing.assert_close(data, x_t + (1 - t)[:, None] * linear(x_t, t), **rounding)
+    score = score_from_velocity(field(x, r), x, c)
+    expected = score_from_velocity(linear(x_t, t), x_t, there) / length
+    torch.testing.assert_close(score, expected, **rounding)
+    torch.testing.assert_close(score, gaussian_on(schedule).score(x, r), **rounding)
+
+
+def test_denoiser_and_angle_and_back_to_rounding(mixture_on, states):
+    oracle, std = mixture_on(Linear()), 0.5
+    t = torch.linspace(0.05, 0.95, 50, dtype=torch.float64)
+    v, c = oracle(states, t), Linear()(t)
+    rounding = {"rtol": 1e-12, "atol": 1e-12}
+    data, column = states + (1 - t)[:, None] * v, t[:, None]
+
+    denoiser = ToEDM(oracle)
+    torch.testing.assert_close(denoiser(states / column, (1 - t) / t), data, **rounding)
+    torch.testing.assert_close(FromEDM(denoiser)(states, t), v, **rounding)
+    score = score_from_velocity(v, states, c)
+    torch.testing.assert_close(v, states / column + (1 - column) / column * score, **rounding)
+
+    there = to_trig_flow(states, c, std)
+    sine, cosine = (1 - t), t * std
+    root = torch.hypot(sine, cosine)[:, None]
+    torch.testing.assert_close(there.angle, torch.atan2(sine, cosine), **rounding)
+    torch.testing.assert_close(there.x, std * states / root, **rounding)
+    signal, noise = there.angle.cos() / std, there.angle.sin()
+    torch.testing.assert_close(signal / (signal + noise), t, **rounding)
+    torch.testing.assert_close(there.x / std / (signal + noise)[:, None], states, **rounding)
+    answer = convert(v, states, c, Velocity(), TrigFlowPrediction(std))
+    cos, sin = there.angle.cos()[:, None], there.angle.sin()[:, None]
+    torch.testing.assert_close(std * answer, (cos * there.x - data) / sin, **rounding)
+    back = convert(answer, states, c, TrigFlowPrediction(std), Velocity())
+    torch.testing.assert_close(back, v, **rounding)
+    torch.testing.assert_close(cos * there.x - sin * std * answer, data, **rounding)
+
+    trig = mixture_on(Trig())
+    again = FromTrigFlow(ToTrigFlow(trig))
+    torch.testing.assert_close(again(states, t), trig(states, t), **rounding)
 
 
 def test_adapters_pass_the_condition_and_image_shapes_on():

@@ -96,6 +96,49 @@ def test_flow_follows_the_velocity_and_composes():
     torch.testing.assert_close(oracle.flow(moved, t, s), x, rtol=1e-10, atol=1e-10)
 
 
+def test_flow_of_no_length_is_no_move_and_two_flows_are_one():
+    oracle = gaussian()
+    x, s = states()
+    r, t = s.flip(0), s.roll(7)
+    torch.testing.assert_close(oracle.flow(x, s, s), x, rtol=0, atol=1e-12)
+    twice = oracle.flow(oracle.flow(x, s, r), r, t)
+    torch.testing.assert_close(twice, oracle.flow(x, s, t), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("x", "t", "velocity", "end", "mean_velocity"),
+    [
+        (0.5, 0.0, 1.5, 2.25, 1.75),
+        (0.3, 0.25, 2.23783783784, 1.86848081016, 2.09130774687),
+        (-1.0, 0.5, 4.4, 0.211145618, 2.422291236),
+        (2.0, 0.75, 1.84615384615, 2.55470019623, 2.2188007849),
+    ],
+)
+def test_golden_values_of_a_gaussian_on_a_line(x, t, velocity, end, mean_velocity):
+    """Data N(2, 0.5^2), by the formulas of one dimension in 40 digits."""
+    oracle = GaussianOracle(torch.tensor([2.0]), torch.tensor([[0.25]]))
+    here, time = (torch.tensor(value, dtype=torch.float64) for value in ([[x]], [t]))
+    moved = oracle.flow(here, time, torch.ones(1).double())
+    assert float(oracle(here, time)) == pytest.approx(velocity, abs=1e-10)
+    assert float(moved) == pytest.approx(end, abs=1e-10)
+    assert float(moved - here) / (1 - t) == pytest.approx(mean_velocity, abs=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("x", "s", "t", "end", "mean_velocity"),
+    [
+        (0.5, 0.1, 0.6, 1.36641005887, 1.73282011774),
+        (-0.7, 0.25, 0.75, 0.788701225963, 2.9774024519),
+    ],
+)
+def test_golden_jumps_of_a_gaussian_on_a_line(x, s, t, end, mean_velocity):
+    oracle = GaussianOracle(torch.tensor([2.0]), torch.tensor([[0.25]]))
+    here, *times = (torch.tensor(value, dtype=torch.float64) for value in ([[x]], [s], [t]))
+    moved = float(oracle.flow(here, *times))
+    assert moved == pytest.approx(end, abs=1e-10)
+    assert (moved - x) / (t - s) == pytest.approx(mean_velocity, abs=1e-10)
+
+
 def test_bures_matches_the_known_value_and_maps_the_covariance():
     zero = torch.zeros(2)
     assert bures_w2_squared(zero, COV_0, zero, COV_1) == pytest.approx(0.506374, abs=5e-7)
