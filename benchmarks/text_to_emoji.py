@@ -8,12 +8,11 @@ held-out pictures of that style by the distance of EfficientNet-Lite0 features: 
 caption's own picture is nearest, or among the five nearest. For comparison the other artist's
 picture of the caption takes the place of the drawn one, and a random picture. Kernel distances to
 the held-out pictures are for each category. Then the compositions of a base and a skin tone that
-were never seen together: of the drawn one, its tone is told by the mean colour of all that is
-neither white nor black, nearest to one of the artist's pictures of that base in all tones; its base
-by the features, nearest among the held-out compositions of that tone. The same of as many
-compositions that were in training, and of the other artist's pictures. The figure shows for the
-first held-out caption of each category both styles, and the artist's own below, and then some
-compositions.
+were never seen together: of the drawn one, its tone is that of the artist's picture of the same
+base, in all tones, that is nearest by its pixels; its base is that of the nearest among the
+held-out compositions of that tone by its features. The same of as many compositions that were in
+training, and of the other artist's pictures. The figure shows for the first held-out caption of
+each category both styles, and the artist's own below, and then some compositions.
 """
 
 import argparse
@@ -33,10 +32,6 @@ from flowgen.pipeline import load
 
 STYLES = ("twemoji", "openmoji")
 GUIDANCE = 2.5
-WHITE = 248
-"""Of 255: all colours from here on are the ground."""
-BLACK = 40
-"""Of 255: all colours up to here are outlines."""
 
 
 def found(query: Tensor, key: Tensor) -> dict[str, float]:
@@ -46,13 +41,6 @@ def found(query: Tensor, key: Tensor) -> dict[str, float]:
         "nearest": round(float((rank == 0).float().mean()), 3),
         "among five": round(float((rank < 5).float().mean()), 3),
     }
-
-
-def mean_colour(pictures: Tensor) -> Tensor:
-    """Return the mean of what is neither white nor black, ``(n, 3)``, of uint8 ``(n, 3, h, w)``."""
-    x = pictures.float()
-    shown = ((x < WHITE).any(dim=1, keepdim=True) & (x > BLACK).any(dim=1, keepdim=True)).float()
-    return (x * shown).sum(dim=(2, 3)) / shown.sum(dim=(2, 3)).clamp(min=1)
 
 
 def composed(
@@ -70,10 +58,10 @@ def composed(
     tones: dict[str, list[int]] = {}
     for number in own:
         tones.setdefault(emoji[number].base, []).append(number)
-    colours, tone_right, tone_chance = mean_colour(drawn), [], []
-    for colour, number in zip(colours, numbers, strict=True):
+    tone_right, tone_chance = [], []
+    for picture, number in zip(drawn.float(), numbers, strict=True):
         among = tones[emoji[number].base]
-        far = (mean_colour(torch.stack([own[i] for i in among])) - colour).norm(dim=1)
+        far = (torch.stack([own[i] for i in among]) - picture).flatten(1).norm(dim=1)
         tone_right.append(among[int(far.argmin())] == number)
         tone_chance.append(1 / len(among))
     query = features(drawn)
