@@ -112,6 +112,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("run")
     parser.add_argument("figure", type=Path)
+    parser.add_argument("--compositions", type=Path, help="their figure; beside the first")
     arguments = parser.parse_args()
     data = EmojiData(styles=STYLES, skin_tones=True)
     emoji = list_emoji()
@@ -183,7 +184,8 @@ def main() -> None:
     draw(
         [(name, pictures_[some]) for name, pictures_ in shown],
         [data.captions[new[i]].replace(" skin tone", "") for i in some],
-        arguments.figure.with_stem(f"{arguments.figure.stem}_compositions"),
+        arguments.compositions
+        or arguments.figure.with_stem(f"{arguments.figure.stem}_compositions"),
     )
     print(json.dumps(result, indent=2))
 
