@@ -3,8 +3,8 @@
 The source is normal; the data are eight Gaussians (d = 2) or smooth fields in [-1, 1] (d = 784: one
 channel of 28 x 28, d = 3072: three of 32 x 32). A pairing starts from the samples and ends with the
 index of the partners. torchcfm is optional (`pip install --no-deps torchcfm`); its time is that of
-`sample_plan`, which draws pairs from the plan. All methods are timed in turn, several times over,
-by the CPU time of the process on one thread; medians are printed as JSON.
+`sample_plan`, which draws pairs from the plan. All methods are timed in an order of chance, several
+times over, by the CPU time of the process on one thread; medians are printed as JSON.
 
     OMP_NUM_THREADS=1 python benchmarks/couplings.py --rounds 5 > benchmarks/results/couplings.json
 

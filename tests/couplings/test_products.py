@@ -22,6 +22,13 @@ def test_products_are_those_of_double_precision(n, m, d, turned, generator):
         assert float(((found - exact).abs() / scale).max()) < 4 * torch.finfo(wide).eps
 
 
+def test_products_have_their_gradient(generator):
+    x, y = (torch.randn(200, 300, generator=generator, requires_grad=True) for _ in range(2))
+    inner_products(x, y).sum().backward()
+    torch.testing.assert_close(x.grad, y.sum(dim=0).expand(200, 300), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(y.grad, x.sum(dim=0).expand(200, 300), rtol=1e-4, atol=1e-4)
+
+
 def test_autocast_does_not_round_them(generator):
     x, y = (torch.randn(100, 900, generator=generator) for _ in range(2))
     with torch.autocast("cpu", dtype=torch.bfloat16):

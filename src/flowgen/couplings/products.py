@@ -31,6 +31,7 @@ def inner_products(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float[Te
         and x.dtype == torch.float32
         and x.shape[1] >= _DIMS
         and x.numel() * len(y) >= _WORTH
+        and not (x.requires_grad or y.requires_grad)  # it has no derivative
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     ):
         return torch.ops.mkldnn._linear_pointwise(x, y, None, "none", [], "")

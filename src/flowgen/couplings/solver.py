@@ -16,6 +16,7 @@ solved on the likely pairs alone: see :mod:`flowgen.couplings.sparse_assignment`
 import math
 import time
 from collections.abc import Callable
+from typing import TypeVar, cast
 
 import lap
 import numpy as np
@@ -28,6 +29,8 @@ from flowgen.couplings.figures import with_figures
 from flowgen.couplings.products import inner_products
 from flowgen.couplings.reduced_cost import Stages, reduce_cost, reduce_few, spread_of
 from flowgen.couplings.sparse_assignment import sparse_permutation
+
+Cloud = TypeVar("Cloud", Tensor, np.ndarray)
 
 _FEW_DIMS = 8
 """Dimensions up to which neighbours compete so much that potentials must be good."""
@@ -106,16 +109,15 @@ def _rows(x: Float[Tensor, "n *d"]) -> Float[Tensor, "n e"]:
     return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 
-def _near_origin(x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-    """Return a cloud, less its mean if that is most of it: then its products are rounded finer."""
-    if x.numel() > _MOVED and not _far(x[0].cpu().numpy(), x[len(x) // 2].cpu().numpy()):
+def _near_origin(x: Cloud) -> Cloud:
+    """Return a cloud ``(n, d)``, less its mean if that is most of it: its products are finer then.
+
+    A large one is judged by two of its points, since a copy of it may take longer than the solver.
+    """
+    a, b = x[0], x[len(x) // 2]
+    if len(x) * len(a) > _MOVED and not bool(a @ b > 0.25 * (a @ a + b @ b)):
         return x
-    return x - x.mean(dim=0)
-
-
-def _far(a: Float[np.ndarray, " d"], b: Float[np.ndarray, " d"]) -> bool:
-    """Return whether two points of a cloud tell that its mean is a large part of it."""
-    return bool(a @ b > 0.25 * (a @ a + b @ b))
+    return cast("Cloud", x - x.mean(0))
 
 
 def _check_finite(cost: Float[Tensor, "n n"]) -> None:
@@ -129,26 +131,22 @@ def _check_finite(cost: Float[Tensor, "n n"]) -> None:
 def _few_rows(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "n d"]) -> Int[np.ndarray, " n"]:
     """Return the row of ``b`` for each row of ``a``, with as few calls as can be."""
     with np.errstate(all="ignore"):
-        if a.size <= _MOVED or _far(a[0], a[len(a) // 2]):
-            a = a - a.mean(axis=0)
-        if b.size <= _MOVED or _far(b[0], b[len(b) // 2]):
-            b = b - b.mean(axis=0)
-        cost = a @ b.T
+        cost = _near_origin(a) @ _near_origin(b).T
         total = float(cost.sum())
         np.negative(cost, out=cost)
     if not math.isfinite(total):
         _check_finite(torch.from_numpy(cost))
-    return lap.lapjvh(cost, return_cost=False)[1]
+    return _jonker_volgenant(cost)
 
 
 def _few_dims(cost: Float[Tensor, "n n"]) -> Int[np.ndarray, " n"]:
     """Return the best column of each row; overwrites the cost."""
     n = len(cost)
     if n <= _MEDIUM:
-        return lap.lapjvh(reduce_few(cost.cpu().numpy(), *_FEW_ROWS), return_cost=False)[1]
+        return _jonker_volgenant(reduce_few(cost.cpu().numpy(), *_FEW_ROWS))
     spread = spread_of(cost)
     if n < _SPARSE:
-        return _dense(reduce_cost(cost, _FEW, spread))
+        return _jonker_volgenant(reduce_cost(cost, _FEW, spread).cpu().numpy())
     stages = _FINE if n < _MOST_SPARSE else _FINEST
     left = reduce_cost(cost, stages, spread).cpu()
     return sparse_permutation(left, _WIDTH * stages[-1][0] * spread)
@@ -158,16 +156,16 @@ def _many_dims(cost: Float[Tensor, "n n"]) -> Int[np.ndarray, " n"]:
     """Return the best column of each row; overwrites the cost."""
     n = len(cost)
     if n <= _SMALL_IN_MANY:
-        return _dense(cost)
+        return _jonker_volgenant(cost.cpu().numpy())
     spread = spread_of(cost)
-    left = reduce_cost(cost, _MANY, spread)
+    left = reduce_cost(cost, _MANY, spread).cpu()
     if n < _SPARSE:
-        return _dense(left)
-    return sparse_permutation(left.cpu(), _WIDTH * _MANY[-1][0] * spread)
+        return _jonker_volgenant(left.numpy())
+    return sparse_permutation(left, _WIDTH * _MANY[-1][0] * spread)
 
 
-def _dense(cost: Float[Tensor, "n n"]) -> Int[np.ndarray, " n"]:
-    return lap.lapjvh(cost.cpu().numpy(), return_cost=False)[1]
+def _jonker_volgenant(cost: Float[np.ndarray, "n n"]) -> Int[np.ndarray, " n"]:
+    return lap.lapjvh(cost, return_cost=False)[1]
 
 
 def _on_a_line(a: Float[Tensor, " n"], b: Float[Tensor, " n"]) -> Int[Tensor, " n"]:
