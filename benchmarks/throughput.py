@@ -16,6 +16,7 @@ the share of the measured limit of matrix products and the peak memory.
 import argparse
 import copy
 import json
+import platform
 import statistics
 import sys
 import time
@@ -248,11 +249,13 @@ def product_limit(device: str) -> float:
 
 
 def processor() -> str:
-    """Return what Linux tells of the CPU; platform's answer is mostly empty."""
-    about = dict(
-        line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line
-    )
-    told = {name.strip(): value.strip() for name, value in about.items()}
+    """Return what Linux tells of an x86 processor, and platform's answer elsewhere."""
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if file.exists() else []
+    pairs = [line.split(":", 1) for line in lines if ":" in line]
+    told = {name.strip(): value.strip() for name, value in pairs}
+    if "model name" not in told or "cpu family" not in told:
+        return platform.processor() or platform.machine()
     return f"{told['model name']}, family {told['cpu family']}, model {told['model']}"
 
 

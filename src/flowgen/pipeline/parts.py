@@ -34,16 +34,7 @@ P = TypeVar("P", bound="Parts")
 
 
 class Parts(nn.Module):
-    """Field, source, sampler, codec, conditioner and guidance.
-
-    Args:
-        field: The network with its path and prediction: a velocity field.
-        source: Distribution of ``x_0``.
-        sampler: Stepper, time grid and number of steps.
-        codec: Map between data space and model space.
-        conditioner: Makes conditions of labels, captions and prompts; None for an unconditional
-            model.
-    """
+    """Field, source, sampler, codec, conditioner and guidance: see :class:`Pipeline`."""
 
     def __init__(
         self,

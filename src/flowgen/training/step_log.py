@@ -49,6 +49,10 @@ class StepLog:
 
         Args:
             over_all: Returns the sum of a tensor over all processes.
+
+        Returns:
+            Numbers by column: the mean loss, the latest figures, the mean loss of each time bin,
+            NaN where no time fell.
         """
         assert self.bins is not None
         self.bins.sums = over_all(self.bins.sums)
@@ -62,11 +66,16 @@ class StepLog:
         return row
 
     def state(self) -> Tensor | None:
-        """Return the sums of this process since the last row."""
+        """Return the sums of this process since the last row, ``(2, num_bins)``, None without."""
         return None if self.bins is None else self.bins.sums
 
     def load(self, sums: Tensor | None, device: torch.device) -> None:
-        """Go on where :meth:`state` was taken."""
+        """Go on where :meth:`state` was taken.
+
+        Args:
+            sums: What it returned.
+            device: Where the sums live.
+        """
         self.bins = None
         if sums is not None:
             self.bins = TimeBins(self.num_bins, device)
