@@ -1,6 +1,6 @@
 """Emoji in skin tones that a model never saw them in: looked at, and told by numbers.
 
-    python benchmarks/emoji_compositions.py RUN FIGURE.png > benchmarks/results/emoji_compositions.json
+    python benchmarks/emoji_compositions.py RUN FIGURE.png > results/emoji_compositions.json
 
 RUN is a model of `flowgen train experiment=emoji data.skin_tones=true`: of every base one tone is
 held out. Each held-out composition is drawn in both styles (Heun's method, 15 steps, guidance 2.5).
