@@ -35,6 +35,10 @@ def generator():
 def pytest_collection_modifyitems(items):
     # The longest first, so that no process is left alone with them at the end.
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    for item in items:
+        # Tracing makes them half as long again, and what they reach others reach as well.
+        if item.get_closest_marker("slow"):
+            item.add_marker("no_cover")
     if torch.cuda.is_available():
         return
     for item in items:

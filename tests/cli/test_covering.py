@@ -246,7 +246,9 @@ PARTS = 8
 
 def words(row):
     line = ["data.batch_size=8", "trainer=cpu", "trainer.max_steps=3"]
-    if STEPPERS.get(row.get("sampler")) is not flowgen.integrators.Adaptive:
+    if STEPPERS.get(row.get("sampler")) is flowgen.integrators.Adaptive:
+        line += ["sampler.stepper.rtol=0.1", "sampler.stepper.atol=0.1"]
+    else:
         line.append("sampler.num_steps=4")
     for group, choice in row.items():
         line += [f"{group}={choice}", *SETTINGS.get(f"{group}={choice}", [])]

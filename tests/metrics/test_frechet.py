@@ -87,6 +87,20 @@ def test_statistics_do_not_depend_on_the_split(sizes):
     torch.testing.assert_close(statistics.cov, x.mT.cov(), rtol=1e-6, atol=1e-7)
 
 
+def test_distance_of_statistics_follows_what_either_side_takes_in():
+    generator = torch.Generator().manual_seed(0)
+    rows = [torch.randn(9, 4, generator=generator, dtype=torch.float64) + i for i in range(4)]
+    one, other = GaussianStatistics(4), GaussianStatistics(4)
+    for ours, theirs in zip(rows[:2], rows[2:], strict=True):
+        one.update(ours)
+        other.update(theirs)
+        want = frechet_distance(other.mean, other.cov, one.mean, one.cov)
+        assert one.distance(other) == pytest.approx(want, rel=1e-10)
+        assert other.distance(one) == pytest.approx(want, rel=1e-10)
+    with pytest.raises(InputError, match="one length, got 4 beside 3"):
+        one.distance(GaussianStatistics(3))
+
+
 def test_statistics_are_kept_in_float64():
     statistics = GaussianStatistics(2)
     statistics.update(torch.tensor([[1.0, 2.0], [3.0, 5.0]], dtype=torch.float16))

@@ -28,11 +28,14 @@ def edit_distance(a: str, b: str) -> int:
     return row[-1]
 
 
-def _slip(a: str, b: str) -> float:
+def _slip(a: str, b: str, reach: float) -> float:
     """Edit distance, counted more in short names: two letters of four are another word.
 
-    Capitals are no letters of their own: all of them together cost half a slip.
+    Capitals are no letters of their own: all of them together cost half a slip. Names whose lengths
+    alone put them out of reach cost ``inf``: to find the distance takes a thousand times as long.
     """
+    if abs(len(a) - len(b)) > reach:
+        return math.inf
     distance = float(edit_distance(a.lower(), b.lower()))
     if a.lower() != a and b.lower() == b:
         distance += 0.5
@@ -53,18 +56,18 @@ def _memory(a: str, b: str) -> float:
     return math.inf
 
 
-def _cost(name: str, candidate: str) -> float:
+def _cost(name: str, candidate: str, reach: float) -> float:
     parts, others = name.split("."), candidate.split(".")
     depth = 0.1 * abs(len(parts) - len(others))
     same_parent = parts[:-1] == others[:-1]
     costs = [
-        _slip(name, candidate),
-        _slip(parts[-1], others[-1]) + _MISPLACED + depth,
+        _slip(name, candidate, reach),
+        _slip(parts[-1], others[-1], reach) + _MISPLACED + depth,
         _memory(parts[-1], others[-1]) + (0.0 if same_parent else 0.2 + depth),
     ]
     if len(others) > len(parts):
         tail = ".".join(others[-len(parts) :])
-        costs.append(_slip(name, tail) + _UNDER_PARENT + depth)
+        costs.append(_slip(name, tail, reach) + _UNDER_PARENT + depth)
     return min(costs)
 
 
@@ -77,11 +80,13 @@ def nearest(name: str, candidates: Iterable[str], *, limit: int = 3) -> list[str
         limit: How many to return; fewer if nothing is near.
     """
     reach = max(2.2, 1.3 + 0.25 * len(name.rsplit(".", 1)[-1]))
-    ranked = sorted(
-        (_cost(name, candidate), -SequenceMatcher(None, name, candidate).ratio(), candidate)
-        for candidate in set(candidates)
-    )
-    return [candidate for cost, _, candidate in ranked[:limit] if cost <= reach]
+    costs = {candidate: _cost(name, candidate, reach) for candidate in candidates}
+    near = [candidate for candidate, cost in costs.items() if cost <= reach]
+
+    def rank(candidate: str) -> tuple[float, float, str]:
+        return costs[candidate], -SequenceMatcher(None, name, candidate).ratio(), candidate
+
+    return sorted(near, key=rank)[:limit]
 
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:

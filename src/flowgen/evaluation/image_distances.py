@@ -51,7 +51,10 @@ class _Running:
         floor = features.training.kernel(features.held_out, generator=generator)
         return {
             f"fd_{name}": samples.frechet(features.held_out),
-            f"fd_{name}_floor": features.training.frechet(features.held_out),
+            f"fd_{name}_floor": features.setting.remembered(
+                ("floor", name, features.num_samples, features.held_out.count),
+                lambda: features.training.frechet(features.held_out),
+            ),
             f"kd_{name}": distance.mean,
             f"kd_{name}_floor": floor.mean,
             "samples": samples.count,

@@ -47,12 +47,19 @@ def frechet_distance(
         raise InputError(f"means must be ({d},) and covariances ({d}, {d})")
     if not all(bool(value.isfinite().all()) for value in (*means, *covs)):
         raise InputError("means and covariances must be finite")
-    values, vectors = torch.linalg.eigh(covs[0])
-    root = (vectors * values.clamp(min=0).sqrt()) @ vectors.mT
-    middle = root @ covs[1] @ root
-    cross = torch.linalg.eigvalsh((middle + middle.mT) / 2).clamp(min=0).sqrt().sum()
     shift = (means[0] - means[1]).square().sum()
-    return float(shift + covs[0].trace() + covs[1].trace() - 2 * cross)
+    return float(shift + covs[0].trace() + covs[1].trace() - 2 * _cross(_root(covs[0]), covs[1]))
+
+
+def _root(cov: Tensor) -> Tensor:
+    values, vectors = torch.linalg.eigh(cov)
+    return (vectors * values.clamp(min=0).sqrt()) @ vectors.mT
+
+
+def _cross(root: Tensor, cov: Tensor) -> Tensor:
+    """Return the trace of the root of ``C_1^(1/2) C_2 C_1^(1/2)``."""
+    middle = root @ cov @ root
+    return torch.linalg.eigvalsh((middle + middle.mT) / 2).clamp(min=0).sqrt().sum()
 
 
 class GaussianStatistics:
@@ -78,6 +85,7 @@ class GaussianStatistics:
         self.count = 0
         self._mean = torch.zeros(num_features, dtype=torch.float64)
         self._scatter = torch.zeros(num_features, num_features, dtype=torch.float64)
+        self._root: Tensor | None = None
 
     def update(self, features: Float[Tensor, "n _"]) -> None:
         """Take in ``features (n, d)``; ``n`` may be 0.
@@ -147,7 +155,23 @@ class GaussianStatistics:
         self._scatter = self._scatter + scatter + between
         self._mean = self._mean + shift * (count / total)
         self.count = total
+        self._root = None
 
     def distance(self, other: "GaussianStatistics") -> float:
-        """Return the Frechet distance to ``other``."""
-        return frechet_distance(self.mean, self.cov, other.mean, other.cov)
+        """Return the Frechet distance to ``other``, see :func:`frechet_distance`.
+
+        Half of its cost is paid once for each ``other``, so give what many are compared with there.
+
+        Raises:
+            InputError: If the lengths of features differ, or one has seen less than 2 of them.
+        """
+        if self.num_features != other.num_features:
+            raise InputError(
+                f"features must have one length, got {self.num_features} beside "
+                f"{other.num_features}"
+            )
+        mine, theirs = self.cov, other.cov
+        if other._root is None:
+            other._root = _root(theirs)
+        shift = (self.mean - other.mean).square().sum()
+        return float(shift + mine.trace() + theirs.trace() - 2 * _cross(other._root, mine))

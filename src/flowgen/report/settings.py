@@ -1,7 +1,8 @@
 """What was run: overrides, versions, and the whole config to fold and search."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 from flowgen.report.config_text import ConfigLine
 from flowgen.report.html import Markup, element, section
@@ -23,7 +24,7 @@ FACTS = (
 
 def settings_section(run: Run) -> Markup:
     """Return the section of everything that made the run what it is."""
-    return section("config", "Config", _facts(run), _overrides(run), _config(run.config))
+    return section("config", "Config", _facts(run), _overrides(run), _config(tuple(run.config)))
 
 
 def _facts(run: Run) -> Markup | None:
@@ -50,7 +51,9 @@ def _overrides(run: Run) -> Markup | None:
     )
 
 
-def _config(lines: list[ConfigLine]) -> Markup:
+@lru_cache(maxsize=1)
+def _config(lines: tuple[ConfigLine, ...]) -> Markup:
+    # The report of a run is written again and again, and its config stays.
     if not lines:
         return element("p", {"class": "note"}, "The run folder has no config.yaml.")
     search = element(
@@ -70,7 +73,7 @@ def _config(lines: list[ConfigLine]) -> Markup:
     return element("div", {"class": "config"}, head, element("div", {"class": "yaml"}, *blocks))
 
 
-def _blocks(lines: list[ConfigLine]) -> Iterator[list[ConfigLine]]:
+def _blocks(lines: Sequence[ConfigLine]) -> Iterator[list[ConfigLine]]:
     """Yield each top-level key with the lines under it."""
     block: list[ConfigLine] = []
     for line in lines:
