@@ -28,6 +28,7 @@ def words_of(out: str) -> list[str]:
     return out.splitlines()[-1].removeprefix("next: flowgen ").split()
 
 
+@pytest.mark.slow
 def test_every_command_leads_to_the_next_and_samples_need_no_other_file(tmp_path, capsys):
     assert main(["train-autoencoder", *SMALL, "trainer.max_steps=2"]) == 0
     told = capsys.readouterr().out

@@ -62,6 +62,7 @@ def test_a_wrapped_pipeline_samples_and_is_distilled(pretrained, capsys):
     assert found.dtype == torch.uint8
 
 
+@pytest.mark.slow
 def test_a_fine_tuned_model_is_distilled(pretrained, capsys):
     data = latents(pretrained)
     own = ["model=diffusers", f"model.path={pretrained}"]

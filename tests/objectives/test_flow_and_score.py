@@ -79,6 +79,7 @@ def test_the_weights_of_both_parts(generator):
     assert torch.allclose(other.value, other.terms["velocity"] + 2.5 * other.terms["score"])
 
 
+@pytest.mark.slow
 def test_two_networks_learn_velocity_and_score():
     """Within 0.15 of the closed form, of a scale of 1, where there are states."""
     with torch.random.fork_rng():
