@@ -112,7 +112,7 @@ def test_an_infinite_loss_without_gradient_is_enough():
 
 def test_one_process_with_a_bad_step_holds_back_all():
     guard = FiniteGuard(3)
-    assert not guard.takes(torch.tensor(1.0), torch.tensor(1.0), lambda flag: flag + 1)
+    assert not guard.takes(torch.tensor(1.0), torch.tensor(1.0), lambda total: total + math.inf)
     with pytest.raises(InputError, match="max_skipped"):
         FiniteGuard(0)
 

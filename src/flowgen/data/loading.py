@@ -249,7 +249,7 @@ def _loader(dataset: Split, batches: Batches, num_workers: int) -> DataLoader[Ba
     if num_workers < 0:
         raise InputError(f"num_workers must be >= 0, got {num_workers}")
     seed, rank = batches.order.seed, batches.order.rank
-    return DataLoader(
+    return _Loader(
         _Fetcher(dataset, seed, rank),  # pyright: ignore[reportArgumentType]  # fetches batches
         batch_sampler=batches,  # pyright: ignore[reportArgumentType]  # numbers beside indices
         num_workers=num_workers,
@@ -258,6 +258,16 @@ def _loader(dataset: Split, batches: Batches, num_workers: int) -> DataLoader[Ba
         persistent_workers=num_workers > 0,
         generator=generator_for(seed, rank),
     )
+
+
+class _Loader(DataLoader[Batch]):
+    """Without workers the batches are fetched as they are, which is half the time of small ones."""
+
+    def __iter__(self) -> Any:
+        """Yield the collated batches of ``batch_sampler``."""
+        if self.num_workers or self.pin_memory:
+            return super().__iter__()
+        return map(self.dataset.__getitems__, self.batch_sampler)  # pyright: ignore
 
 
 def _as_is(batch: Any) -> Any:

@@ -8,6 +8,7 @@ of steps and callbacks are counted on the host. Processes decide together, so th
 takes the step alone.
 """
 
+import math
 from collections.abc import Callable
 
 from torch import Tensor
@@ -46,11 +47,9 @@ class FiniteGuard:
             loss: Sum of the losses that it came from, a scalar.
             agree: Adds a scalar up over all processes; None for a single one.
         """
-        # Infinite and not a number stay so in a sum.
-        good = (norm + loss).isfinite()
-        if agree is not None:
-            good = agree((~good).float()) == 0
-        good = bool(good)
+        # Infinite and not a number stay so in a sum, over processes too.
+        total = norm + loss
+        good = math.isfinite(total if agree is None else agree(total))
         self.in_a_row = 0 if good else self.in_a_row + 1
         self.skipped += not good
         return good

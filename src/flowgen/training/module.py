@@ -18,7 +18,6 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -45,7 +44,7 @@ from flowgen.training.micro_batches import chunks
 from flowgen.training.optimization import Optimization
 from flowgen.training.pairing import Paired, paired_alone, state_of
 from flowgen.training.phases import Phases, clock_for
-from flowgen.training.sharding import Sharding, whole
+from flowgen.training.sharding import Sharding
 from flowgen.training.step_log import StepLog
 from flowgen.training.stretches import LONGEST, Upcoming, last_of_call
 
@@ -249,7 +248,7 @@ class FlowModule(LightningModule):
             shares.append(share.detach())
         total = shares[0] if len(shares) == 1 else torch.stack(shares).sum()
         with phases.phase("optimizer"):
-            norm = whole(clip_grad_norm_(optimization.learnt, self.clip))
+            norm = optimization.clip(self.clip)
             taken = self.guard.takes(norm, total, self.over_all)
             if taken:
                 self._update(optimization, norm, step, losses, pair)
@@ -289,7 +288,9 @@ class FlowModule(LightningModule):
                     loss = self.objective(
                         self.pipeline.field, chunk, step=step, generator=generator
                     )
-                    share = loss.total() * (len(chunk) / len(pair))
+                    share = loss.total()
+                    if chunk is not pair:
+                        share = share * (len(chunk) / len(pair))
                 yield loss, share, last
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:

@@ -27,6 +27,7 @@ class StepLog:
         self.num_bins = num_bins
         self.latest: dict[str, float | Tensor] = {}
         self.bins: TimeBins | None = None
+        self._losses: Sequence[Loss] = ()
 
     def add(self, losses: Sequence[Loss], figures: Mapping[str, float | Tensor]) -> None:
         """Take in a step.
@@ -36,9 +37,7 @@ class StepLog:
             figures: Its other numbers, by column.
         """
         self.latest = dict(figures)
-        for name in losses[0].terms:
-            parts = torch.cat([loss.terms[name].flatten() for loss in losses])
-            self.latest[f"loss/{name}"] = parts.mean()
+        self._losses = losses
         if self.bins is None:
             self.bins = TimeBins(self.num_bins, losses[0].value.device)
         for loss in losses:
@@ -59,10 +58,13 @@ class StepLog:
         total, count = self.bins.sums.sum(dim=1).tolist()
         row = {"loss": total / count}
         row |= {name: float(value) for name, value in self.latest.items()}
+        for name in self._losses[0].terms:
+            parts = [loss.terms[name].flatten() for loss in self._losses]
+            row[f"loss/{name}"] = float(torch.cat(parts).mean())
         for i, mean in enumerate(self.bins.means().tolist()):
             row[f"loss/t{i / self.num_bins:.1f}"] = mean
         self.bins.reset()
-        self.latest = {}
+        self.latest, self._losses = {}, ()
         return row
 
     def state(self) -> Tensor | None:
