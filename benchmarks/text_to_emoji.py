@@ -6,8 +6,11 @@ RUN is a model of `flowgen train experiment=emoji`, stopped or finished. For eve
 and style one picture is drawn (Heun's method, 15 steps, guidance 2.5) and looked for among all
 held-out pictures of that style by the distance of EfficientNet-Lite0 features: how often the
 caption's own picture is nearest, or among the five nearest. For comparison the other artist's
-picture of the caption takes the place of the drawn one, and a random picture. Kernel distances to
-the held-out pictures are for each category. The figure shows for the first held-out caption of each
+picture of the caption takes the place of the drawn one, and a random picture. The style is told by
+the nearest held-out picture of any other caption, in both styles; of the artists' own pictures as
+well. Frechet and kernel distances to the held-out pictures are for each category of ten or more,
+beside them those of the other artist's pictures of the same captions; so few pictures bias a
+Frechet distance upwards, both alike. The figure shows for the first held-out caption of each
 category both styles, and the artist's own below.
 """
 
@@ -22,7 +25,7 @@ from torch import Tensor
 
 from flowgen.data import EmojiData
 from flowgen.integrators import Heun, Sampler, Uniform
-from flowgen.metrics import EfficientNetLite0Features, kernel_distance
+from flowgen.metrics import EfficientNetLite0Features, GaussianStatistics, kernel_distance
 from flowgen.pipeline import load
 
 STYLES = ("twemoji", "openmoji")
@@ -36,6 +39,24 @@ def found(query: Tensor, key: Tensor) -> dict[str, float]:
         "nearest": round(float((rank == 0).float().mean()), 3),
         "among five": round(float((rank < 5).float().mean()), 3),
     }
+
+
+def styles_of(query: Tensor, keys: list[Tensor]) -> Tensor:
+    """Return the style ``(n,)`` of the key that is nearest to each query, its own row left out."""
+    nearest = []
+    for key in keys:
+        distances = torch.cdist(query, key)
+        nearest.append(distances.fill_diagonal_(torch.inf).min(dim=1).values)
+    return torch.stack(nearest).argmin(dim=0)
+
+
+def distances(a: Tensor, b: Tensor) -> dict[str, float]:
+    """Return the Frechet and the kernel distance of as many features ``(n, d)``."""
+    sides = [GaussianStatistics(a.shape[1]) for _ in range(2)]
+    for side, rows in zip(sides, (a, b), strict=True):
+        side.update(rows)
+    kernel = kernel_distance(a, b, subset_size=len(a), num_subsets=1)
+    return {"fd": round(sides[0].distance(sides[1])), "kd": round(kernel.mean, 3)}
 
 
 def draw(rows: list[tuple[str, Tensor]], captions: list[str], file: Path) -> None:
@@ -87,18 +108,24 @@ def main() -> None:
     label = batch["label"][[pictures[0][number] for number in both]]
     chance = torch.randperm(len(both), generator=torch.Generator().manual_seed(0))
     for s, style in enumerate(STYLES):
-        distances = {}
+        categories = {}
         for i, name in enumerate(data.label_names or ()):
             rows = (label == i).nonzero().flatten()
             if len(rows) >= 10:
-                a, b = query[s][rows], key[s][rows]
-                near = kernel_distance(a, b, subset_size=len(rows), num_subsets=1)
-                distances[name] = {"captions": len(rows), "kd": round(near.mean, 3)}
+                categories[name] = {
+                    "captions": len(rows),
+                    "drawn": distances(query[s][rows], key[s][rows]),
+                    "the other artist's": distances(key[1 - s][rows], key[s][rows]),
+                }
         result[style] = {
             "found by the drawn picture": found(query[s], key[s]),
             "by the other artist's": found(key[1 - s], key[s]),
             "by a random one": found(key[s][chance], key[s]),
-            "kernel distance by category": distances,
+            "nearest of its own style": {
+                "drawn": round(float((styles_of(query[s], key) == s).float().mean()), 3),
+                "the artist's": round(float((styles_of(key[s], key) == s).float().mean()), 3),
+            },
+            "by category": categories,
         }
     first = [int((label == i).nonzero()[0]) for i in label.unique().tolist()]
     rows = []
