@@ -151,6 +151,21 @@ def test_pairs_of_a_task_are_those_of_the_benchmark(methods, generator):
     assert float(y.square().sum(dim=1).mean()) == pytest.approx(12**2 + 2 * 1.5**2, rel=0.01)
 
 
+@pytest.mark.parametrize("task", ["N -> 8 gaussians", "N -> moons", "8 gaussians -> moons"])
+def test_the_figures_of_the_docs_are_what_optimal_pairs_are_for(task):
+    """The line that these tasks are accepted by, of the averaged weights over five seeds."""
+    content = json.loads((PLACE / "results" / "transport_2d.json").read_text())
+    ot, independent = (
+        {name: row[f"averaged_{name}"]["mean"] for name in ("w2", "w2_4", "npe")}
+        for method in ("ot", "independent")
+        for row in content["summary"]
+        if (row["task"], row["library"], row["method"]) == (task, "flowgen", method)
+    )
+    assert ot["w2_4"] <= 1.15 * ot["w2"]
+    assert independent["w2_4"] >= 1.8 * independent["w2"]
+    assert ot["npe"] < 0.1
+
+
 @pytest.mark.slow
 def test_optimal_pairs_need_few_steps_and_independent_ones_do_not(run):
     """What a flow after optimal pairs is for: it is straight, so four steps are nearly enough."""

@@ -11,8 +11,10 @@ import torch
 
 from flowgen.core import InputError
 from flowgen.paths import (
+    EDM,
     VP,
     Cosine,
+    DiscreteDiffusion,
     Linear,
     LinearVP,
     Polynomial,
@@ -70,6 +72,11 @@ def test_two_points(d, angle, best, straight, trig):
     assert path.energy == pytest.approx(best, abs=1e-4)
     assert kinetic_energy(Linear(), mmse) == pytest.approx(straight, abs=1e-4)
     assert kinetic_energy(Trig(), mmse) == pytest.approx(trig, abs=1e-4)
+    if d == 1:
+        # Squared distance of N(0, 1) and the two points.
+        transport = 2 - 2 * math.sqrt(2 / math.pi)
+        assert transport == pytest.approx(0.40423, abs=1e-5)
+        assert transport < path.energy
 
 
 @pytest.mark.parametrize(
@@ -135,6 +142,7 @@ def test_two_variances_reach_the_optimal_transport():
     assert float(path.psi[-1]) == pytest.approx(0.46365, abs=1e-4)
     assert path.energy == pytest.approx(transport, abs=1e-4)
     assert kinetic_energy(Linear(), mmse) == pytest.approx(0.59504, abs=1e-4)
+    assert kinetic_energy(Trig(), mmse) == pytest.approx(0.26049, abs=1e-4)
     middle = path(torch.tensor([0.5], dtype=torch.float64))
     assert float(middle.alpha) == pytest.approx(0.72767, abs=1e-4)
     assert float(middle.sigma) == pytest.approx(0.64630, abs=1e-4)
@@ -153,12 +161,21 @@ def test_data_need_not_be_normalised():
     path = kinetic_optimal(mmse, rho=4.0, floor=0.0, num_nodes=2001)
     assert float(path.psi[-1]) == pytest.approx(0.69126, abs=1e-4)
     assert path.energy == pytest.approx(1.91824, abs=1e-4)
+    # Squared distance of N(0, 1) and the points -2 and 2.
+    assert 5 - 4 * math.sqrt(2 / math.pi) == pytest.approx(1.80846, abs=1e-5)
+    assert 5 - 4 * math.sqrt(2 / math.pi) < path.energy
     assert kinetic_energy(Linear(), mmse, rho=4.0) == pytest.approx(2.96480, abs=1e-4)
     floored = kinetic_optimal(mmse, rho=4.0)
     assert 1.91824 < kinetic_energy(floored, mmse, rho=4.0) < 2.2
 
 
-@pytest.mark.parametrize("schedule", [Linear(), Trig(), LinearVP(), VP(), Cosine(), Polynomial(2)])
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        *(Linear(), Linear(0.01), Trig(), LinearVP(), VP(), Cosine(), Polynomial(2), EDM()),
+        DiscreteDiffusion(),
+    ],
+)
 @pytest.mark.parametrize("mmse", [two_points(1), two_points(4), gaussian(1.8, 0.2)])
 def test_no_schedule_has_less_energy(schedule, mmse):
     best = kinetic_optimal(mmse, floor=0.0, num_nodes=2001)

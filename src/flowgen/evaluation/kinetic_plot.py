@@ -26,7 +26,7 @@ def save_kinetic_plot(
 
     Args:
         curve: The error of the data.
-        schedules: By name; the first is drawn solid, the second dashed.
+        schedules: By name, at most four, each in a style of its own; the first is solid.
         energies: Kinetic energy per dimension by name, as bars.
         path: Of the file.
         upper: Where the error may be as large as this, a band is drawn.
@@ -72,11 +72,11 @@ def _separation(axes: Any, curve: ErrorCurve, upper: ErrorCurve | None) -> None:
 
 
 def _coefficients(axes: Any, schedules: Mapping[str, Schedule]) -> None:
-    for (name, schedule), style in zip(schedules.items(), ("-", "--"), strict=False):
+    for (name, schedule), style in zip(schedules.items(), ("-", "--", "-.", ":"), strict=False):
         t = torch.linspace(*schedule.domain, _NUM_POINTS, dtype=torch.float64)
         c = schedule(t)
         for value, color, symbol in ((c.alpha, "C0", "alpha"), (c.sigma, "C1", "sigma")):
             axes.plot(t, value, ls=style, lw=1.2, color=color, label=f"{symbol}, {name}")
     axes.set_xlabel("t", fontsize=8)
     axes.set_title("coefficients", fontsize=9)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=6, ncols=2)
