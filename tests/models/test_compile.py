@@ -1,7 +1,12 @@
 """Networks are compiled without a break, all blocks of a transformer as one, and once for all."""
 
+import shutil
 import subprocess
 import sys
+
+import pytest
+
+from two_processes import run_program
 
 PROGRAM = """
 import torch
@@ -45,3 +50,37 @@ def test_one_graph_without_a_break_and_no_second_one():
     """In a process of its own: the suite's run-time type checks cannot be traced."""
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+FUSED = """
+import re
+import torch
+from torch._inductor import config
+from torch._inductor.utils import run_and_get_code
+from flowgen.models import ScalingNorm
+
+torch.manual_seed(0)
+x, shift, scale = (torch.randn(2, n, 32) + 0.3 for n in (5, 1, 1))
+weight = torch.randn(2, 5, 32)
+
+def found(norm):
+    inputs = [each.clone().requires_grad_() for each in (x, shift, scale)]
+    y = norm(*inputs)
+    (y * weight).sum().backward()
+    return [y.detach(), *(each.grad for each in inputs)]
+
+norm = ScalingNorm(32)
+with config.patch(fx_graph_cache=False):
+    compiled, code = run_and_get_code(found, torch.compile(norm, fullgraph=True))
+for ours, theirs in zip(compiled, found(norm), strict=True):
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+kernels = [len(re.findall('extern "C"', each)) for each in code]
+assert kernels == [1, 1], kernels
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+def test_the_compiler_fuses_modulation_with_its_norm_and_its_gradients_are_the_plain_ones():
+    """One kernel forward and one backward: why there is none written by hand."""
+    run_program(FUSED)

@@ -1,6 +1,7 @@
 """Autoencoders of diffusers: found, built, told apart, and used for uint8 images."""
 
 import hashlib
+import inspect
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,8 +12,17 @@ from torch import Tensor, nn
 
 from flowgen.core import InputError
 
-KINDS = ("AutoencoderKL", "AutoencoderTiny", "AutoencoderDC")
-"""Classes of diffusers that may serve."""
+KINDS = (
+    "AutoencoderKL",
+    "AutoencoderTiny",
+    "AutoencoderDC",
+    "AsymmetricAutoencoderKL",
+    "AutoencoderKLFlux2",
+    "AutoencoderKLHunyuanImage",
+    "AutoencoderKLKVAE",
+    "VQModel",
+)
+"""Classes of diffusers that may serve: those whose latents of an image are ``(b, c, h, w)``."""
 
 
 def built(settings: Mapping[str, Any]) -> nn.Module:
@@ -60,7 +70,7 @@ def digest_of(settings: Mapping[str, Any], network: nn.Module) -> str:
     found = hashlib.sha256(json.dumps(plain, sort_keys=True, default=list).encode())
     for name, value in sorted(network.state_dict().items()):
         found.update(name.encode())
-        found.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        found.update(value.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
     return found.hexdigest()[:16]
 
 
@@ -86,7 +96,7 @@ def read_autoencoder(place: str | Path) -> tuple[Any, dict[str, Any]]:
     """Return an autoencoder of diffusers and its settings.
 
     Args:
-        place: Folder, or the name of a repository of the hub; a folder may be that of a whole
+        place: Folder, or the name of a repository of the hub; either may be that of a whole
             pipeline, with the autoencoder in ``vae``.
 
     Raises:
@@ -94,28 +104,51 @@ def read_autoencoder(place: str | Path) -> tuple[Any, dict[str, Any]]:
     """
     import diffusers
 
-    folder = Path(place).expanduser()
-    whole = (folder / "vae" / "config.json").is_file()
-    inside: dict[str, Any] = {"subfolder": "vae"} if whole else {}
+    folder = str(Path(place).expanduser())
     kind = ""
     try:
-        config = diffusers.AutoencoderKL.load_config(str(folder), **inside)
-        kind = str(config.get("_class_name"))  # pyright: ignore[reportAttributeAccessIssue]
+        kind, inside = _kind_and_place(folder)
         if kind in KINDS:
             network = getattr(diffusers, kind).from_pretrained(
-                str(folder),
+                folder,
                 use_safetensors=True,
                 torch_dtype=torch.float32,
                 low_cpu_mem_usage=False,
                 **inside,
             )
+            # Some classes note more than they take, and could not be built from it.
+            taken = inspect.signature(type(network)).parameters
             settings = {
                 name: list(value) if isinstance(value, tuple) else value
                 for name, value in network.config.items()
-                if name == "_class_name" or not name.startswith("_")
+                if name in taken
             }
             return network.eval().requires_grad_(False), {**settings, "_class_name": kind}
     except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
         line = next(iter(str(error).splitlines()), type(error).__name__)
         raise InputError(f"no autoencoder of diffusers at '{place}': {line}") from error
     raise InputError(f"'{place}' holds a {kind}; an autoencoder must be one of {', '.join(KINDS)}")
+
+
+def _kind_and_place(folder: str) -> tuple[str, dict[str, Any]]:
+    """Return the class at the top of a folder or repository, else in its ``vae``, and where it is.
+
+    Raises:
+        OSError: If there is none in either, with the reason for the top.
+    """
+    import diffusers
+
+    kind, reason = "", None
+    inside: dict[str, Any]
+    for inside in ({}, {"subfolder": "vae"}):
+        try:
+            config = diffusers.AutoencoderKL.load_config(folder, **inside)
+        except OSError as error:
+            reason = reason or error
+            continue
+        kind = str(config.get("_class_name"))  # pyright: ignore[reportAttributeAccessIssue]
+        if kind in KINDS:
+            return kind, inside
+    if not kind and reason is not None:
+        raise reason
+    return kind, {}

@@ -23,6 +23,13 @@ class Norm(Protocol):
         """Return the tokens, shape ``(b, n, w)``; shift and scale are ``(b or 1, 1, w)``."""
         ...
 
+    def learned(self) -> nn.Module:
+        """Return the norm of tokens that nothing modulates: shift, and scale if any, are learned.
+
+        It maps ``(b, n, w)`` to the same shape and starts as the plain normalisation.
+        """
+        ...
+
 
 class ScalingNorm(nn.Module):
     """``LayerNorm(x) (1 + scale) + shift``, as in adaLN-zero.
@@ -42,6 +49,10 @@ class ScalingNorm(nn.Module):
     ) -> Float[Tensor, "b n w"]:
         """Return the modulated tokens, see :class:`Norm`."""
         return layer_norm(x, (self.width,), eps=_EPS) * (1 + scale) + shift
+
+    def learned(self) -> nn.Module:
+        """Return ``LayerNorm(x) weight + bias``, see :class:`Norm`."""
+        return nn.LayerNorm(self.width, eps=_EPS)
 
 
 class NonScalingNorm(nn.Module):
@@ -65,3 +76,10 @@ class NonScalingNorm(nn.Module):
         """Return the shifted tokens, see :class:`Norm`."""
         del scale
         return layer_norm(x, (self.width,), eps=_EPS) + shift
+
+    def learned(self) -> nn.Module:
+        """Return ``LayerNorm(x) + bias``, see :class:`Norm`."""
+        norm = nn.LayerNorm(self.width, eps=_EPS)
+        # Without the parameter, not with one that stands still: weight decay must not find it.
+        norm.register_parameter("weight", None)
+        return norm

@@ -24,10 +24,9 @@ from flowgen.models.conditioning import (
     ConditionEmbedding,
 )
 from flowgen.models.feed_forward import GELUFeedForward, check_ratio
+from flowgen.models.norms import Norm, ScalingNorm
 from flowgen.models.patches import Patches
 from flowgen.models.text_readers import TextReader
-
-_EPS = 1e-6
 
 
 class UViTBlock(nn.Module):
@@ -38,6 +37,7 @@ class UViTBlock(nn.Module):
         heads: Number of attention heads.
         mlp_ratio: Hidden size of the two-layer network over ``width``.
         dropout: Fraction of features dropped from each branch, in ``[0, 1)``.
+        norm: Builds the normalisation from ``width``.
         feed_forward: Builds the two-layer network from ``(width, mlp_ratio)``.
         skip: Whether it is of the second half.
     """
@@ -48,13 +48,14 @@ class UViTBlock(nn.Module):
         heads: int,
         mlp_ratio: float,
         dropout: float,
+        norm: Callable[[int], Norm],
         feed_forward: Callable[[int, float], nn.Module],
         *,
         skip: bool = False,
     ) -> None:
         super().__init__()
         self.skip = nn.Linear(2 * width, width) if skip else None
-        self.norm_attention, self.norm_mlp = (nn.LayerNorm(width, eps=_EPS) for _ in range(2))
+        self.norm_attention, self.norm_mlp = (norm(width).learned() for _ in range(2))
         self.attention = Attention(width, heads)
         self.mlp = feed_forward(width, mlp_ratio)
         self.dropout = nn.Dropout(dropout)
@@ -91,6 +92,8 @@ class UViT(nn.Module):
         heads: Number of attention heads.
         mlp_ratio: Hidden size of the two-layer networks over ``width``, above 0.
         feed_forward: Builds them from ``(width, mlp_ratio)``: ``GELUFeedForward`` or ``SwiGLU``.
+        norm: Builds the normalisation from ``width``: ``ScalingNorm``, or ``NonScalingNorm`` for
+            consistency training on latents; nothing modulates it, so it learns its shift and scale.
         dropout: Fraction of features dropped from each branch while training, in ``[0, 1)``.
         text_width: Features of a token of text, or None for a network without text.
         gradient_checkpointing: Compute blocks again in the backward pass: less memory, more time.
@@ -115,6 +118,7 @@ class UViT(nn.Module):
         heads: int = 8,
         mlp_ratio: float = 4.0,
         feed_forward: Callable[[int, float], nn.Module] = GELUFeedForward,
+        norm: Callable[[int], Norm] = ScalingNorm,
         dropout: float = 0.0,
         text_width: int | None = None,
         gradient_checkpointing: bool = False,
@@ -149,10 +153,10 @@ class UViT(nn.Module):
         self.places = nn.Parameter(0.02 * torch.randn(kinds + self.patches.count, width))
         half = depth // 2
         self.blocks = nn.ModuleList(
-            UViTBlock(width, heads, mlp_ratio, dropout, feed_forward, skip=i > half)
+            UViTBlock(width, heads, mlp_ratio, dropout, norm, feed_forward, skip=i > half)
             for i in range(depth)
         )
-        self.norm = nn.LayerNorm(width, eps=_EPS)
+        self.norm = norm(width).learned()
         self.out = nn.Linear(width, self.patches.size)
         for module in self.modules():
             if isinstance(module, nn.Linear):
