@@ -188,48 +188,57 @@ def distance_of(content: dict[str, Any]) -> str:
     return next(key for key in first if key.startswith("fd_"))
 
 
-def cell(values: Sequence[float]) -> str:
-    """Return mean and range of a figure over seeds."""
-    mean = statistics.mean(values)
-    return (
-        f"{mean:.0f}" if len(values) == 1 else f"{mean:.0f} ± {(max(values) - min(values)) / 2:.0f}"
-    )
+def cell(values: Sequence[float], digits: int = 0) -> str:
+    """Return mean and half the range of a figure over seeds."""
+    told = f"{statistics.mean(values):.{digits}f}"
+    spread = (max(values) - min(values)) / 2
+    return told if len(values) == 1 else f"{told} ± {spread:.{digits}f}"
+
+
+def at(runs: dict[str, Any], nfe: int) -> list[dict[str, Any]]:
+    """Return the figures of all seeds at a number of evaluations."""
+    return [row for run in runs.values() for row in run["rows"] if row["nfe"] == nfe]
+
+
+def mean(rows: list[dict[str, Any]], key: str) -> float:
+    """Return the mean of a figure."""
+    return statistics.mean(row[key] for row in rows)
+
+
+def by_first(item: tuple[str, Any], name: str) -> float:
+    """Return what methods are sorted by: their distance at one evaluation, if they have one."""
+    found = at(item[1], 1)
+    return mean(found, name) if found else float("inf")
+
+
+def cells_of(runs: dict[str, Any], teachers: dict[str, Any], name: str, digits: int) -> list[str]:
+    """Return a figure at each number of evaluations, with a star where the teacher's is as good."""
+    cells = []
+    beside = {seed: teachers[seed] for seed in runs}
+    for n in COUNTS:
+        found = at(runs, n)
+        worse = found and runs is not teachers and mean(found, name) > mean(at(beside, n), name)
+        told = cell([row[name] for row in found], digits) if found else ""
+        cells.append(told + (" *" if worse else ""))
+    return cells
 
 
 def table(content: dict[str, Any]) -> str:
-    """Return a table in Markdown, sorted by distance at one evaluation."""
+    """Return two tables in Markdown, of both distances, sorted by the first at one evaluation."""
     name = distance_of(content)
-    head = [f"FD at {n}" for n in COUNTS] + ["precision, recall at 1", "s/step", "MiB"]
-    lines = ["| method | " + " | ".join(head) + " |", "| --- |" + " --- |" * len(head)]
     teachers = {seed: {"rows": rows} for seed, rows in content["teacher"].items()}
     most = max(row["nfe"] for row in next(iter(teachers.values()))["rows"])
-
-    def at(runs: dict[str, Any], nfe: int) -> list[dict[str, Any]]:
-        return [row for run in runs.values() for row in run["rows"] if row["nfe"] == nfe]
-
-    def mean(rows: list[dict[str, Any]], key: str) -> float:
-        return statistics.mean(row[key] for row in rows)
+    methods = sorted(content["methods"].items(), key=lambda item: by_first(item, name))
 
     def near(rows: list[dict[str, Any]]) -> str:
-        return f"{mean(rows, 'precision'):.2f}, {mean(rows, 'recall'):.2f}"
+        return f"{mean(rows, 'precision'):.2f}, {mean(rows, 'recall'):.2f}" if rows else ""
 
-    plain = [cell([row[name] for row in at(teachers, n)]) for n in COUNTS]
+    head = [f"FD at {n}" for n in COUNTS] + ["precision, recall at 1", "s/step", "MiB"]
+    lines = ["| method | " + " | ".join(head) + " |", "| --- |" + " --- |" * len(head)]
+    plain = cells_of(teachers, teachers, name, 0)
     lines.append(f"| teacher, Euler | {' | '.join(plain)} | {near(at(teachers, 1))} | | |")
-
-    def order(item: tuple[str, Any]) -> float:
-        found = at(item[1], 1)
-        return mean(found, name) if found else float("inf")
-
-    for method, runs in sorted(content["methods"].items(), key=order):
-        cells = []
-        beside = {seed: teachers[seed] for seed in runs}
-        for n in COUNTS:
-            found = at(runs, n)
-            worse = found and mean(found, name) > mean(at(beside, n), name)
-            told = cell([row[name] for row in found]) if found else ""
-            cells.append(told + (" *" if worse else ""))
-        ones = at(runs, 1)
-        cells.append(near(ones) if ones else "")
+    for method, runs in methods:
+        cells = [*cells_of(runs, teachers, name, 0), near(at(runs, 1))]
         cells.append(f"{statistics.mean(run['seconds_per_step'] for run in runs.values()):.2f}")
         memory = [run["peak_memory_mib"] for run in runs.values() if run["peak_memory_mib"]]
         cells.append(f"{statistics.mean(memory):.0f}" if memory else "")
@@ -237,8 +246,16 @@ def table(content: dict[str, Any]) -> str:
     lines.append(
         f"\nThe teacher with {most} evaluations: FD {cell([r[name] for r in at(teachers, most)])}, "
         f"precision and recall {near(at(teachers, most))}. A star: not better than the teacher's "
-        "own Euler steps at the same number of evaluations."
+        "own Euler steps at the same number of evaluations.\n"
     )
+    kernel = name.replace("fd_", "kd_")
+    head = [f"KD at {n}" for n in COUNTS]
+    lines += ["| method | " + " | ".join(head) + " |", "| --- |" + " --- |" * len(head)]
+    lines.append(f"| teacher, Euler | {' | '.join(cells_of(teachers, teachers, kernel, 1))} |")
+    for method, runs in methods:
+        lines.append(f"| `{method}` | {' | '.join(cells_of(runs, teachers, kernel, 1))} |")
+    best = cell([r[kernel] for r in at(teachers, most)], 1)
+    lines.append(f"\nThe teacher with {most} evaluations: KD {best}.")
     return "\n".join(lines)
 
 
