@@ -38,6 +38,13 @@ def test_a_bridge_is_trained_sampled_and_gone_on_with(tmp_path, capsys):
     assert main(["evaluate", "checkpoint=run", "sampler=interpolant_sde", "num_samples=50"]) == 0
 
 
+def test_bridge_and_pairs_of_another_scale_are_taken_where_nothing_contradicts():
+    both = ["path.noise.scale=0.5", "coupling.epsilon.sigma=0.5"]
+    smooth = ["path.noise._target_=flowgen.paths.Parabola", "path.noise.scale=0.5"]
+    for number, words in enumerate((both, smooth)):
+        assert main(["train", *RUN, *BRIDGE, *words, f"run_dir=run{number}"]) == 0
+
+
 def test_combinations_that_mean_nothing_are_refused_in_a_line(tmp_path, capsys):
     assert main(["train", *RUN, "path=schroedinger_bridge", "run_dir=velocity"]) == 0
     assert main(["train", *RUN, *BRIDGE, "run_dir=both"]) == 0
@@ -51,6 +58,8 @@ def test_combinations_that_mean_nothing_are_refused_in_a_line(tmp_path, capsys):
         ([*train, "sampler=interpolant_sde"], "a score that was learnt"),
         ([*train, *BRIDGE, "path.margin=0.6"], "margin must be in (0, 0.5)"),
         ([*train, *BRIDGE, "path.noise.scale=0"], "scale of latent noise"),
+        ([*train, *BRIDGE, "path.noise.scale=0.5"], "set coupling.epsilon.sigma=0.5"),
+        ([*train, *BRIDGE, "coupling.epsilon.sigma=2"], "sigma=2 and path.noise.scale=1 must be"),
         (["sample", "checkpoint=velocity", "sampler=interpolant_sde"], "a score that was learnt"),
         (["sample", "checkpoint=both", "sampler=edm_churn"], "wrong for a path with noise"),
         (["sample", "checkpoint=both", "path=trig"], "cannot be changed"),

@@ -52,19 +52,24 @@ def test_classes_are_paired_apart_and_labels_stay():
 
 def test_slips_take_one_line(tmp_path, capsys):
     assert main(["fit-pairs", "data=digits", "by_label=false", *SMALL]) == 0
+    assert main(["fit-pairs", *POINTS, "rows=64", "rounds=1", "out=moons.safetensors"]) == 0
     capsys.readouterr()
     fitted = ["coupling=stored", "coupling.file=pairs_digits.safetensors"]
     train = ["train", *DIGITS, *SHORT, "run_dir=run"]
+    moons = ["train", *POINTS, *SHORT, "model=mlp", "run_dir=run", fitted[0]]
+    moons.append("coupling.file=moons.safetensors")
     for words, part in (
         (["fit-pairs", *POINTS, "by_label=true"], "by_label=true needs labels"),
         (["fit-pairs", *POINTS, "out=a.txt"], "written as .safetensors"),
         (["fit-pairs", *POINTS, "rows=100"], "multiple of 64"),
+        (["fit-pairs", "data=digits", "source=moons", "out=b.safetensors"], "got (2,) and (1, 8,"),
         (["fit-pairs", *POINTS, "rounds=0"], "rounds must be >= 1"),
         (["fit-pairs", *POINTS, "epsilon=0"], "epsilon must be > 0"),
         (["fit-pairs", "data=digits", *SMALL], "made with another data set"),
         ([*train, *fitted], "makes the noise depend"),
         ([*train, *fitted, "conditional=false", "data.seed=5"], "another training set"),
         ([*train, *fitted, "conditional=false", "source.std=2"], "another source"),
+        ([*moons, "data.standardize=true"], "or for it in other units"),
         ([*train, fitted[0], "coupling.file=none.safetensors"], "no file at"),
     ):
         assert main(words) == 2, words

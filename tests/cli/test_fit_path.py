@@ -10,6 +10,7 @@ from PIL import Image
 import flowgen
 from flowgen.cli import main
 from flowgen.paths import AffinePath, Linear, Rescheduled, Tabulated, Trig
+from flowgen.pipeline.score import independent_pairs
 from kinetic_data import write_table
 
 POINTS = ["data=eight_gaussians", "data.num_train=400", "data.num_test=300"]
@@ -166,10 +167,29 @@ def test_refusals_are_one_line(words, message, place, capsys):
     ("words", "message"),
     [
         (["coupling=exact_assignment"], "ties noise to data"),
+        # Its score is known, and yet the noise follows from the data.
+        (["coupling=semidiscrete", "coupling.file=fit.safetensors"], "ties noise to data"),
         (["source=moons"], "starts from Moons"),
     ],
 )
 def test_models_whose_loss_tells_something_else_are_refused(words, message, place, capsys):
+    if "coupling=semidiscrete" in words:
+        fit = ["threshold=30", "out=fit.safetensors"]
+        assert main(["fit-coupling", *POINTS, *fit]) == 0
     train(*words)
     assert main(["fit-path", "checkpoint=run"]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("about", "independent"),
+    [
+        ({}, False),
+        ({"score_valid": True}, True),
+        ({"score_valid": False}, False),
+        ({"score_valid": True, "independent_pairs": False}, False),
+        ({"score_valid": True, "independent_pairs": True}, True),
+    ],
+)
+def test_an_older_checkpoint_is_believed_by_its_score(about, independent):
+    assert independent_pairs(about) == independent

@@ -2,9 +2,17 @@
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from flowgen.core import Coupling, InputError, Pair
-from flowgen.couplings import ClassAssignment, ExactAssignment, Independent, optimal_permutation
+from flowgen.couplings import (
+    ClassAssignment,
+    ExactAssignment,
+    Independent,
+    SinkhornTilt,
+    Weighted,
+    optimal_permutation,
+)
 
 
 def pair(n, shape, generator, num_classes=None, weight=None):
@@ -49,9 +57,46 @@ def test_the_same_generator_gives_the_same_pairs(coupling, num_classes):
     assert torch.equal(results[0], results[1])
 
 
-def test_independent_returns_the_pair_itself(generator):
-    given = pair(5, (2,), generator, 2, weight=torch.full((5,), 1.0))
-    assert Independent()(given) is given
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_independent_returns_the_very_tensors_with_their_cost(dtype, generator):
+    given = pair(5, (2, 3), generator, 2, weight=torch.full((5,), 1.0))
+    x_0, x_1 = given.x_0.to(dtype), given.x_1.to(dtype).requires_grad_()
+    given = Pair(x_0, x_1, given.cond, given.weight, {"before": 2.0})
+    after = Independent()(given)
+    for name in ("x_0", "x_1", "cond", "weight"):
+        assert getattr(after, name) is getattr(given, name)
+    cost = after.stats["coupling/cost"]
+    assert set(after.stats) == {"before", "coupling/cost"}
+    assert after.stats["before"] == 2.0
+    assert not cost.requires_grad
+    # A mean of all numbers, in float32 at least, where narrow types would keep three digits.
+    squares = [
+        (a - b) ** 2 for a, b in zip(x_0.flatten().tolist(), x_1.flatten().tolist(), strict=True)
+    ]
+    assert float(cost) == pytest.approx(sum(squares) / 30, rel=1e-6)
+    assert set(given.stats) == {"before"}
+
+
+class Reads(TorchDispatchMode):
+    """Counts the numbers that are read from tensors: on an accelerator each is a wait."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    "coupling", [Independent(), Weighted(0.5), Weighted(0.5, correction=SinkhornTilt(3))]
+)
+def test_figures_of_what_is_made_in_the_step_wait_for_nothing(coupling, generator):
+    given = pair(12, (2,), generator)
+    with Reads() as reads:
+        stats = coupling(given).stats
+        assert reads.count == 0
+        float(stats["coupling/cost"])
+    assert reads.count == 1, "the counter counts nothing"
 
 
 def test_exact_assignment_reports_the_cost_of_its_pairs(generator):

@@ -84,7 +84,18 @@ def test_a_fit_that_is_cut_short_says_so(generator):
     assert float(fit.potential.mean()) == pytest.approx(0, abs=1e-12)
 
 
-@pytest.mark.parametrize("changes", [{"batch": 1}, {"max_steps": 0}, {"threshold": 0.0}])
+def test_a_threshold_that_a_single_sample_could_tell_is_told_by_two(generator):
+    """8 sqrt(2 n) = 25.3: of so few samples chi2 is n - 1 in one cell, and -1 in two."""
+    fit = SemidiscreteSolver(threshold=100.0)(POINTS, normal(generator, 1))
+    assert fit.converged
+    assert fit.steps == 0
+    assert fit.chi2 in (-1.0, 4.0)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"batch": 1}, {"max_steps": 0}, {"threshold": 0.0}, {"threshold": float("inf")}],
+)
 def test_numbers_out_of_range_are_refused(changes):
     with pytest.raises(InputError, match=next(iter(changes))):
         SemidiscreteSolver(**changes)

@@ -2,11 +2,15 @@
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from flowgen.core import DataCoupling, InputError, Pair
 from flowgen.couplings import Potentials, Semidiscrete, SemidiscreteSolver, cell_of, digest_of
+from flowgen.couplings.potentials import told_by_noise
+from flowgen.data import Gaussian, Identity, Mixture, Pixels, Standardize
 
 DIGEST = "of some set"
+SOURCE = Gaussian((3,))
 
 
 @pytest.fixture
@@ -26,7 +30,7 @@ def made(tmp_path, data, by_label=False):
         )
         potential[rows] = fit.potential
     file = tmp_path / "fit.safetensors"
-    Potentials(potential, by_label, DIGEST, "some", 0.1).save(file)
+    Potentials(potential, by_label, DIGEST, "some", 0.1, told_by_noise(SOURCE)).save(file)
     coupling = Semidiscrete(file)
     coupling.use(x, label, DIGEST)
     return coupling, potential
@@ -72,6 +76,8 @@ def test_every_sample_is_met_equally_often(tmp_path, data, generator):
 def test_what_does_not_fit_is_refused(tmp_path, data, generator):
     coupling, _ = made(tmp_path, data, by_label=True)
     x = torch.zeros(2, 3)
+    with pytest.raises(InputError, match="another source"):
+        coupling.check_source(Gaussian((3,), std=1.01))
     with pytest.raises(InputError, match="another training set"):
         coupling.use(*data, "of another set")
     with pytest.raises(InputError, match="another training set"):
@@ -86,14 +92,42 @@ def test_what_does_not_fit_is_refused(tmp_path, data, generator):
         Semidiscrete(tmp_path / "fit.safetensors")(Pair(x, x))
 
 
-def test_the_digest_depends_on_samples_labels_and_order_only():
-    x, label = torch.arange(12).reshape(6, 2), torch.arange(6)
+def test_noise_tells_sources_apart_and_not_processors(tmp_path):
+    def file_of(source, factor=1.0):
+        noise = told_by_noise(source) * factor
+        Potentials(torch.zeros(4), False, DIGEST, "some", 0.1, noise).save(tmp_path / "a")
+        return Potentials.load(tmp_path / "a")
 
-    def digest(x, label, sizes):
-        return digest_of(
-            {"x_1": a, "label": b} for a, b in zip(x.split(sizes), label.split(sizes), strict=True)
-        )
+    means, stds = [[-2.0, 0.0], [2.0, 1.0]], [0.4, 0.7]
+    one, other = Mixture(means, stds, [0.5, 0.5]), Mixture(means, stds, [0.6, 0.4])
+    assert file_of(one).fits(one)
+    assert not file_of(one).fits(other)
+    assert file_of(SOURCE).fits(Gaussian((3,)))
+    assert file_of(SOURCE, 1 + 1e-6).fits(SOURCE)  # the last digits of another processor
+    assert not file_of(SOURCE, 1 + 1e-3).fits(SOURCE)
+    assert not file_of(SOURCE).fits(Gaussian((4,)))
+
+
+def test_a_file_that_does_not_say_its_source_is_to_be_made_again(tmp_path):
+    old = {"flowgen_potentials": "1", "by_label": "0", "digest": DIGEST, "data": "some"}
+    save_file({"potential": torch.zeros(4)}, tmp_path / "old", {**old, "chi2": "0.1"})
+    with pytest.raises(InputError, match="does not say which source it is for: make it again"):
+        Potentials.load(tmp_path / "old")
+
+
+def test_the_digest_depends_on_samples_labels_order_and_codec_only():
+    x, label = torch.arange(12).reshape(6, 2), torch.arange(6)
+    usual = Standardize([0.1, 0.2], 0.3)
+
+    def digest(x, label, sizes, codec=usual):
+        chunks = zip(x.split(sizes), label.split(sizes), strict=True)
+        return digest_of(({"x_1": a, "label": b} for a, b in chunks), codec.to_config())
 
     assert digest(x, label, 2) == digest(x, label, 4)
-    others = [digest(x.flip(0), label, 2), digest(x, label + 1, 2), digest_of(iter([{"x_1": x}]))]
-    assert len({digest(x, label, 2), *others}) == 4
+    # 0.1 + 0.2 is not 0.3: sums by other threads differ as little.
+    assert digest(x, label, 2) == digest(x, label, 2, Standardize([0.1, 0.2], 0.1 + 0.2))
+    codecs = [Identity(), Pixels(), Standardize([0.2, 0.1], 0.3), Standardize([0.1, 0.2], 0.3001)]
+    others = [digest(x, label, 2, codec) for codec in codecs]
+    others += [digest(x.flip(0), label, 2), digest(x, label + 1, 2)]
+    others.append(digest_of(iter([{"x_1": x}]), codecs[0].to_config()))
+    assert len({digest(x, label, 2), *others}) == 8

@@ -1,5 +1,6 @@
 """From the composed config to the objects of a run."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,16 @@ from flowgen.cli.automatic import HALF, SINGLE, fill_precision
 from flowgen.cli.build import make
 from flowgen.cli.conditions import fill_conditions
 from flowgen.core import InputError, Scheduled
+from flowgen.couplings import BridgeEpsilon, Independent, Semidiscrete
 from flowgen.data import DataSet, DataSource, Header
+from flowgen.paths import BrownianBridge
 from flowgen.pipeline import Pipeline, build, find, load, path_file
 from flowgen.pipeline.checkpoint import read_training_checkpoint
 from flowgen.pipeline.checkpoint.migrations import migrate
 from flowgen.pipeline.checkpoint.problems import told_of
 from flowgen.pipeline.checkpoint.weights import choose
+from flowgen.pipeline.score import INDEPENDENT, check_sampler
 from flowgen.pipeline.score import KEY as SCORE_KEY
-from flowgen.pipeline.score import check_sampler
 from flowgen.pipeline.source_data import KEY as SOURCE_KEY
 from flowgen.training import FlowModule
 from flowgen.training.state import start_from
@@ -120,7 +123,12 @@ def module(cfg: DictConfig) -> FlowModule:
         _add_noise_network(cfg)
     sampled = pipeline(cfg)
     # Pairs that a flow has made tie noise to data, whatever the coupling left.
-    sampled.about[SCORE_KEY] = bool(coupling.score_valid and getattr(objective, SCORE_KEY, True))
+    given = getattr(objective, SCORE_KEY, True)
+    sampled.about[SCORE_KEY] = bool(coupling.score_valid and given)
+    sampled.about[INDEPENDENT] = bool(isinstance(coupling, Independent) and given)
+    if isinstance(coupling, Semidiscrete):
+        coupling.check_source(sampled.source)
+    _check_bridge(coupling, getattr(sampled.field, "path", None))
     check_sampler(sampled.sampler, sampled.source, sampled.about, sampled.field)
     flow = FlowModule(
         sampled,
@@ -143,6 +151,18 @@ def module(cfg: DictConfig) -> FlowModule:
     except (ValueError, TypeError) as error:
         raise InputError(f"optimizer: {error}") from error
     return flow
+
+
+def _check_bridge(coupling: object, path: object) -> None:
+    """Raise if pairs are the ends of a Schroedinger bridge, and the path that of another scale."""
+    epsilon, noise = getattr(coupling, "epsilon", None), getattr(path, "noise", None)
+    if not (isinstance(epsilon, BridgeEpsilon) and isinstance(noise, BrownianBridge)):
+        return
+    if not math.isclose(epsilon.sigma, noise.scale, rel_tol=1e-6):
+        raise InputError(
+            f"coupling.epsilon.sigma={epsilon.sigma:g} and path.noise.scale={noise.scale:g} must "
+            f"be the same number: set coupling.epsilon.sigma={noise.scale:g}, or another coupling"
+        )
 
 
 def _add_noise_network(cfg: DictConfig) -> None:

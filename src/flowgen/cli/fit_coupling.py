@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from flowgen.core import Source
     from flowgen.couplings import SemidiscreteSolver
 
 
@@ -28,6 +29,8 @@ def run(cfg: DictConfig) -> Path:
     from flowgen.cli.assemble import data_set, make
     from flowgen.core import InputError, generator_for
     from flowgen.couplings import Potentials, SemidiscreteSolver
+    from flowgen.couplings.potentials import told_by_noise
+    from flowgen.data import DataSource
     from flowgen.pipeline import atomic
 
     if cfg.seed < 0:
@@ -45,6 +48,9 @@ def run(cfg: DictConfig) -> Path:
     cfg.facts.shape = list(data.codec.encoded_shape(data.shape))
     x_1, label, digest = training_set(data, cfg.device)
     source = make(cfg.source, "source")
+    if isinstance(source, DataSource):
+        source.codec = data.codec  # as in training: source and data in the same units
+    check_shapes(source, x_1)
     generator = generator_for(cfg.seed, device=x_1.device)
 
     def sample(n: int) -> "Tensor":
@@ -58,7 +64,8 @@ def run(cfg: DictConfig) -> Path:
         sample,
         f"threshold={cfg.threshold} in {cfg.max_steps} steps",
     )
-    found = Potentials(potential.cpu(), by_label, digest, data.name, worst)
+    noise = told_by_noise(source)
+    found = Potentials(potential.cpu(), by_label, digest, data.name, worst, noise)
     with atomic(out) as temporary:
         found.save(temporary)
     say(
@@ -66,6 +73,21 @@ def run(cfg: DictConfig) -> Path:
         f"coupling.file={out}"
     )
     return out
+
+
+def check_shapes(source: "Source", x_1: "Tensor") -> None:
+    """Look whether noise and data can be paired.
+
+    Raises:
+        InputError: If their samples differ in shape.
+    """
+    from flowgen.core import InputError, generator_for
+
+    drawn = tuple(source.sample(1, generator=generator_for(0), device="cpu").shape[1:])
+    if drawn != tuple(x_1.shape[1:]):
+        raise InputError(
+            f"source and data must have one shape, got {drawn} and {tuple(x_1.shape[1:])}"
+        )
 
 
 def fitted(
@@ -110,7 +132,7 @@ def fitted(
 
 
 def training_set(data: Any, device: str) -> "tuple[Tensor, Tensor | None, str]":
-    """Return the samples in the model's space, their labels, and the digest of the stored set.
+    """Return the samples in the model's space, their labels, and a digest of set and codec.
 
     Raises:
         InputError: If the data are augmented, or the device is not there.
@@ -127,7 +149,7 @@ def training_set(data: Any, device: str) -> "tuple[Tensor, Tensor | None, str]":
     label = None
     if "label" in chunks[0]:
         label = torch.cat([chunk["label"] for chunk in chunks]).to(place)
-    return x_1, label, digest_of(iter(chunks))
+    return x_1, label, digest_of(iter(chunks), data.codec.to_config())
 
 
 def _parts(data: Any, label: Any, size: int) -> "list[tuple[str, Tensor]]":

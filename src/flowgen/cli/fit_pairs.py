@@ -27,7 +27,7 @@ def run(cfg: DictConfig) -> Path:
     import torch
 
     from flowgen.cli.assemble import data_set, make
-    from flowgen.cli.fit_coupling import training_set
+    from flowgen.cli.fit_coupling import check_shapes, training_set
     from flowgen.core import InputError, TrainingFailedError
     from flowgen.couplings import PairRounds, Sinkhorn, StoredPairs
     from flowgen.couplings.stored_pairs import noise_block
@@ -45,6 +45,7 @@ def run(cfg: DictConfig) -> Path:
     cfg.facts.shape = list(data.codec.encoded_shape(data.shape))
     x_1, label, digest = training_set(data, cfg.device)
     source = make(cfg.source, "source")
+    check_shapes(source, x_1)
     solver = Sinkhorn(cfg.tolerance, cfg.max_sweeps)
     rounds = PairRounds(
         x_1,

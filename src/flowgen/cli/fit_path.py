@@ -87,7 +87,7 @@ def run(cfg: DictConfig) -> Path:
     picture = out.with_suffix(".png")
     save_kinetic_plot(
         curve,
-        {name: schedules[name] for name in ("fitted", "linear")},
+        {name: schedules[name] for name in ("fitted", "linear", "trig", "vp")},
         energies,
         picture,
         upper=None if fit.bounds is None else fit.bounds.upper,
@@ -179,7 +179,7 @@ def _check_model(model: Any) -> None:
     """Refuse models whose loss does not tell the error of the data."""
     from flowgen.core import InputError
     from flowgen.data import Gaussian
-    from flowgen.pipeline.score import KEY
+    from flowgen.pipeline.score import independent_pairs
 
     source = model.source
     if not (isinstance(source, Gaussian) and source.std == 1):
@@ -187,7 +187,7 @@ def _check_model(model: Any) -> None:
             f"a path is fitted for a standard Gaussian source, and this model starts from "
             f"{type(source).__name__}"
         )
-    if not model.about.get(KEY, False):
+    if not independent_pairs(model.about):
         raise InputError(
             "a path is fitted for independent pairs, and the coupling of this model's training "
             "ties noise to data (or is not told): fit from points with data=<name>"

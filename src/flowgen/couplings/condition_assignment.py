@@ -14,13 +14,14 @@ ratio is a quantile of the ``w_ij``: exact in every batch, with no search and no
 import time
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from flowgen.core import InputError, Pair, flatten
 from flowgen.couplings.condition_distance import ConditionDistance, CosineDistance
 from flowgen.couplings.figures import with_figures
+from flowgen.couplings.optimality import dual_gap, share_saved
 
 
 class ConditionAssignment:
@@ -71,6 +72,9 @@ class ConditionAssignment:
             The coupled pair, with the usual stats and ``coupling/weight`` (of the condition, in
             squared distance per dimension), ``coupling/ratio`` (as reached) and
             ``coupling/moved`` (mean distance of a row's condition from the one it had).
+            ``coupling/optimality`` is that of the cost with the price of foreign conditions, by
+            the proof of :func:`flowgen.couplings.optimality.dual_gap`; the distances alone, which
+            ``coupling/saved`` tells of, could be less.
 
         Raises:
             InputError: If there is no condition, a weight of pairs, a value that is not finite, or
@@ -109,6 +113,7 @@ class ConditionAssignment:
             "coupling/weight": weight / dims,
             "coupling/ratio": reached,
             "coupling/moved": float(foreign[chosen, torch.arange(n)].mean()),
+            "coupling/optimality": _optimality(total, chosen),
         }
         return with_figures(pair, Pair(x_0, pair.x_1, pair.cond), ms=elapsed, extra=extra)
 
@@ -138,6 +143,12 @@ def ratio_weight(cost: Float[Tensor, "n n"], foreign: Float[Tensor, "n n"], rati
         apart = foreign[foreign > 0]
         return 0.0 if len(apart) == 0 else n * float((cost.max() - cost.min()) / apart.min())
     return found * (1 + 1e-9)
+
+
+def _optimality(total: Float[Tensor, "n n"], chosen: Int[Tensor, " n"]) -> float:
+    """Return the share of what the total cost could lose; a row's own condition has no price."""
+    cost = total[chosen, torch.arange(len(total))].mean()
+    return float(share_saved(total.diagonal().mean(), cost, dual_gap(total.mT, chosen)))
 
 
 def _squared_distances(x_0: Tensor, x_1: Tensor) -> Float[Tensor, "n n"]:

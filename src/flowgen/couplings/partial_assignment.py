@@ -21,7 +21,8 @@ from torch import Tensor
 
 from flowgen.core import InputError, Pair
 from flowgen.couplings.drawing import check_free
-from flowgen.couplings.figures import with_figures
+from flowgen.couplings.figures import cost_of, with_figures
+from flowgen.couplings.optimality import dual_gap, share_saved
 from flowgen.couplings.pair_costs import MAX_ELEMENTS
 from flowgen.couplings.squared_costs import check_max_elements, squared_costs
 
@@ -73,7 +74,9 @@ class PartialAssignment:
         Returns:
             The pairs, in random order, with the usual stats and ``coupling/mass`` (``k / b``) and
             ``coupling/dropped_cost``: the mean squared distance per dimension of a sample that was
-            left out from the nearest noise of the batch, 0 if none was.
+            left out from the nearest noise of the batch, 0 if none was. ``coupling/optimality``
+            compares with the cheapest ``k`` pairs of the batch, not with an assignment of all its
+            rows, by the proof of :func:`flowgen.couplings.optimality.dual_gap`.
 
         Raises:
             InputError: If the pair has a condition or weights, has too many rows, or its values
@@ -85,14 +88,23 @@ class PartialAssignment:
         n = len(pair)
         k = math.ceil(self.mass * n - _ROUNDING)
         cost = squared_costs(pair, name, max_elements=self.max_elements, dtype=torch.float64)
-        i, j = cheapest_pairs(cost, k)
+        whole, columns = _assigned(cost, k)
+        i, j = _true_pairs(cost, columns)
         chosen = _filled(k, n, generator).to(cost.device)
         after = Pair(pair.x_0[i[chosen]], pair.x_1[j[chosen]])
         elapsed = 1e3 * (time.perf_counter() - start)
         left_out = torch.ones(n, dtype=torch.bool, device=cost.device)
         left_out[j] = False
         far = (cost.amin(dim=0) * left_out).sum() / max(n - k, 1)
-        extra = {"coupling/mass": k / n, "coupling/dropped_cost": far / pair.x_0[0].numel()}
+        dims = pair.x_0[0].numel()
+        # Only k of the pairs of the larger matrix cost anything.
+        gap = dual_gap(torch.from_numpy(whole), torch.from_numpy(columns)) * len(whole) / k
+        least = cost[i, j].mean().cpu() / dims
+        extra = {
+            "coupling/mass": k / n,
+            "coupling/dropped_cost": far / dims,
+            "coupling/optimality": share_saved(cost_of(pair).to(least), least, gap / dims),
+        }
         return with_figures(pair, after, ms=elapsed, extra=extra)
 
 
@@ -111,11 +123,26 @@ def cheapest_pairs(
     n = len(cost)
     if not 1 <= k <= n:
         raise InputError(f"k must be in [1, {n}], got {k}")
+    return _true_pairs(cost, _assigned(cost, k)[1])
+
+
+def _assigned(
+    cost: Float[Tensor, "n n"], k: int
+) -> tuple[Float[np.ndarray, "m m"], Int[np.ndarray, " m"]]:
+    """Return the larger matrix, of ``2 n - k`` rows, and the column of each of its rows."""
+    n = len(cost)
     size = 2 * n - k
     whole = np.zeros((size, size))
     whole[:n, :n] = cost.cpu().numpy()
     whole[n:, n:] = whole.max() or 1.0
-    _, _, columns = lap.lapjvh(whole)
+    return whole, lap.lapjvh(whole)[2]
+
+
+def _true_pairs(
+    cost: Float[Tensor, "n n"], columns: Int[np.ndarray, " m"]
+) -> tuple[Int[Tensor, " k"], Int[Tensor, " k"]]:
+    """Return rows and columns of the pairs that are not with a further row or column."""
+    n = len(cost)
     rows = np.flatnonzero(columns[:n] < n)
     i, j = (torch.from_numpy(part).to(cost.device, torch.int64) for part in (rows, columns[rows]))
     return i, j

@@ -107,7 +107,7 @@ class SemidiscreteSolver:
     Args:
         batch: Source samples of a step, >= 2.
         max_steps: Most steps, >= 1.
-        threshold: Of ``chi2``, > 0. The gain for flow matching saturates near 0.05.
+        threshold: Of ``chi2``, > 0 and finite. The gain for flow matching saturates near 0.05.
 
     Raises:
         InputError: If a number is out of range.
@@ -124,8 +124,8 @@ class SemidiscreteSolver:
         for name, least in (("batch", 2), ("max_steps", 1)):
             if getattr(self, name) < least:
                 raise InputError(f"{name} must be >= {least}, got {getattr(self, name)}")
-        if not self.threshold > 0:
-            raise InputError(f"threshold must be > 0, got {self.threshold}")
+        if not 0 < self.threshold < math.inf:
+            raise InputError(f"threshold must be > 0 and finite, got {self.threshold}")
 
     @torch.no_grad()
     def __call__(
@@ -159,7 +159,8 @@ class SemidiscreteSolver:
         # The distance of the best of n normal scores from the next best.
         scores = flatten(sample(self.batch)) @ flat.mT
         size = float(scores.std()) / math.sqrt(2 * math.log(n + 1)) * min(n, self.batch / 4)
-        needed = math.ceil(8 * math.sqrt(2 * n) / self.threshold)
+        # chi2 is a mean over pairs of samples, so there is none of a single one.
+        needed = max(2, math.ceil(8 * math.sqrt(2 * n) / self.threshold))
         best, (chi2, error) = potential, self._chi2(flat, potential, weights, sample, needed)
         k, stage = 0, math.ceil(50 * max(1.0, n / self.batch))
         while k < self.max_steps and not chi2 + 2 * error < self.threshold:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from flowgen.core import InputError, Pair
+from flowgen.core import InputError, Pair, Source
 from flowgen.couplings.figures import with_figures
 from flowgen.couplings.potentials import Potentials
 from flowgen.couplings.semidiscrete import cell_of
@@ -20,7 +20,7 @@ class Semidiscrete:
     does not depend on the size of the batch. The data set is kept in memory in the model's space.
 
     Args:
-        file: Of ``flowgen fit-coupling``, for the same data set.
+        file: Of ``flowgen fit-coupling``, for the same data set and source.
 
     Attributes:
         score_valid: True: almost everywhere the partner of a noise does not change with it.
@@ -42,13 +42,28 @@ class Semidiscrete:
         self._x_1: Tensor | None = None
         self._label: Tensor | None = None
 
+    def check_source(self, source: Source) -> None:
+        """Look at the source that the noise will come from.
+
+        Args:
+            source: Of the run, for which the masses of the cells have to be equal.
+
+        Raises:
+            InputError: If the fit was made for another source.
+        """
+        if not self.potentials.fits(source):
+            raise InputError(
+                "the potentials were fitted to another source: fit again by flowgen fit-coupling, "
+                "with the source of this run"
+            )
+
     def use(self, x_1: Float[Tensor, "n *d"], label: Tensor | None, digest: str) -> None:
         """Take the training set.
 
         Args:
             x_1: All samples in their order, in the model's space, ``(n, *d)``.
             label: Their classes ``(n,)``, or None.
-            digest: Of the set as it is stored, :func:`flowgen.couplings.digest_of`.
+            digest: Of the set and its codec, :func:`flowgen.couplings.digest_of`.
 
         Raises:
             InputError: If the fit was made for another set.
@@ -56,8 +71,8 @@ class Semidiscrete:
         if digest != self.potentials.digest or len(x_1) != len(self.potentials.potential):
             raise InputError(
                 f"the potentials were fitted to another training set ({self.potentials.data}, "
-                f"{len(self.potentials.potential)} samples): fit again by flowgen fit-coupling, "
-                "with the data settings of this run"
+                f"{len(self.potentials.potential)} samples), or to it in other units: fit again by "
+                "flowgen fit-coupling, with the data settings of this run"
             )
         self._x_1 = x_1
         self._label = label

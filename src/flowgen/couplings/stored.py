@@ -55,15 +55,16 @@ class Stored:
         Args:
             x_1: All samples in their order, in the model's space, ``(n, *d)``.
             label: Their classes ``(n,)``, or None.
-            digest: Of the set as it is stored, :func:`flowgen.couplings.digest_of`.
+            digest: Of the set and its codec, :func:`flowgen.couplings.digest_of`.
 
         Raises:
             InputError: If the pairs were made for another set.
         """
         if digest != self.pairs.digest:
             raise InputError(
-                f"the pairs were made for another training set ({self.pairs.data}): make them "
-                "again by flowgen fit-pairs, with the data settings of this run"
+                f"the pairs were made for another training set ({self.pairs.data}), or for it in "
+                "other units: make them again by flowgen fit-pairs, with the data settings of this "
+                "run"
             )
         self._x_1 = x_1
         self._label = label

@@ -69,6 +69,53 @@ def unbalanced_plan(
     return Plan(costs, f, g, epsilon, done, error, error < tolerance)
 
 
+@torch.no_grad()
+def optimality_of(
+    plan: Plan,
+    rho: tuple[float, float],
+    rows: Float[Tensor, " n"],
+    columns: Float[Tensor, " m"],
+) -> float:
+    """Return the share of what the objective could lose from independent pairs that it lost.
+
+    The objective above, prices and entropy with the rest, at the plan less the dual value
+
+        ``rho_0 sum_i a_i (1 - exp(-F_i / rho_0)) + (same of G) + epsilon (1 - sum P)``
+
+    of its potentials is, for each side, ``sum_i p_i F_i + rho_0 (KL(p | a) + sum_i a_i (exp(-F_i /
+    rho_0) - 1))`` with the marginal ``p``, which is >= 0 and needs no pairs. Of a side that is kept
+    it is ``sum_i (p_i - a_i) F_i``, 0 where the marginal is exact.
+
+    Args:
+        plan: Of :func:`unbalanced_plan`, converged or not.
+        rho: The prices it was made with.
+        rows: Its marginal of the source, see :attr:`Plan.row_marginal`.
+        columns: Its marginal of the data.
+    """
+    costs = plan.costs
+    gap, value = 0.0, plan.epsilon * (1 - float(rows.sum()))
+    for price, weight, mass, potential in zip(
+        rho,
+        (costs.a, costs.b),
+        (rows, columns),
+        (plan.f + costs.row, plan.g + costs.column),
+        strict=True,
+    ):
+        linear = mass @ potential
+        if price == math.inf:
+            value += float(linear)
+            # Its sign is that of the potential, and its size that of the error.
+            gap += abs(float(linear - weight @ potential))
+            continue
+        divergence = (torch.xlogy(mass, mass / weight) - mass + weight).sum()
+        value += float(linear + price * divergence)
+        conjugate = weight @ torch.expm1(-potential / price)
+        gap += float(linear + price * (divergence + conjugate))
+    given = costs.offset / 2
+    could = given - value + gap
+    return 1 - max(gap, 0.0) / could if could > 0 else 1.0
+
+
 class _Sweeps:
     """Sweeps on the potentials ``F`` and ``G``."""
 

@@ -21,7 +21,7 @@ from flowgen.couplings.pair_costs import MAX_ELEMENTS, PairCosts
 from flowgen.couplings.plan import Plan
 from flowgen.couplings.squared_costs import check_max_elements
 from flowgen.couplings.tilt import effective_share
-from flowgen.couplings.unbalanced_plan import unbalanced_plan
+from flowgen.couplings.unbalanced_plan import optimality_of, unbalanced_plan
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +100,9 @@ class UnbalancedTransport:
             The pairs, with the usual stats and ``coupling/mass`` (of the plan; 1 if balanced),
             ``coupling/ess_source`` and ``coupling/ess_data`` (effective share of the rows of
             either side, 1 if all come equally often), ``coupling/epsilon`` (for ``|x - y|^2``),
-            ``coupling/iterations`` and ``coupling/converged`` (1 or 0).
+            ``coupling/iterations`` and ``coupling/converged`` (1 or 0). ``coupling/optimality``
+            is that of the plan for its own problem, prices and entropy counted, against its dual
+            value.
 
         Raises:
             InputError: If the pair has a condition or weights, or its values are not finite.
@@ -108,7 +110,7 @@ class UnbalancedTransport:
         check_free(pair, type(self).__name__)
         start = time.perf_counter()
         plan = self.plan(pair)
-        mass = plan.row_marginal
+        mass, data_mass = plan.row_marginal, plan.column_marginal
         rows = None
         if self.rho_source is not None:
             rows = resampled(mass, len(pair), generator)
@@ -120,28 +122,33 @@ class UnbalancedTransport:
         extra = {
             "coupling/mass": mass.sum(),
             "coupling/ess_source": effective_share(mass),
-            "coupling/ess_data": effective_share(plan.column_marginal),
+            "coupling/ess_data": effective_share(data_mass),
             "coupling/epsilon": 2 * plan.epsilon,
             "coupling/iterations": float(plan.iterations),
             "coupling/converged": float(plan.converged),
+            "coupling/optimality": optimality_of(plan, self._prices(plan.costs), mass, data_mass),
         }
         return with_figures(pair, after, ms=elapsed, extra=extra)
 
     def plan(self, pair: Pair) -> Plan:
         """Return the plan that the pairs are drawn from."""
         costs = PairCosts(pair.x_0, pair.x_1, max_elements=self.max_elements)
+        return unbalanced_plan(
+            costs,
+            self.epsilon(costs.std),
+            self._prices(costs),
+            tolerance=self.tolerance,
+            max_sweeps=self.max_sweeps,
+        )
+
+    def _prices(self, costs: PairCosts) -> tuple[float, float]:
+        """Return the prices of source and data in units of the cost."""
         # Without spread all pairs cost the same.
         unit = costs.std if costs.std > 0 else 1.0
         source, data = (
             math.inf if rho is None else rho * unit for rho in (self.rho_source, self.rho_data)
         )
-        return unbalanced_plan(
-            costs,
-            self.epsilon(costs.std),
-            (source, data),
-            tolerance=self.tolerance,
-            max_sweeps=self.max_sweeps,
-        )
+        return source, data
 
     def _tell(self, plan: Plan) -> None:
         if plan.converged or self._warned:

@@ -20,14 +20,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from flowgen.core import InputError, Pair, flatten
+from flowgen.couplings.optimality import MOST_ROWS, plan_optimality
 from flowgen.couplings.running_mean import RunningLogMean
 from flowgen.couplings.tilt import TiltCorrection, effective_share, relative_variance
 
 PairCost = Callable[[Tensor, Tensor], Tensor]
 """Costs ``(..., n, m)`` of all pairs of rows ``(..., n, d)`` and ``(..., m, d)``."""
-
-_MOST_ROWS = 256
-"""Rows whose pairs are all compared for the log where no correction needs them all."""
 
 
 class Weighted:
@@ -100,6 +98,8 @@ class Weighted:
         Returns:
             The pair with ``weight (b,)`` and stats: ``coupling/cost`` (mean squared distance per
             dimension, under the weights), ``coupling/saved`` (its share of the cost without),
+            ``coupling/optimality`` (at least: of the weighted law of all pairs of up to 256 rows,
+            in the cost that the weights are made of, between its own marginals),
             ``coupling/ess`` (effective share of the batch), ``coupling/rv_x`` and
             ``coupling/rv_y`` (tilt of source and data), ``coupling/norm`` (mean ``|x_1|^2`` under
             the weights over that without), ``coupling/clamped`` and ``coupling/ms``.
@@ -127,9 +127,13 @@ class Weighted:
         rv_x, rv_y = relative_variance(everything)
         squared, norm = (v.square().mean(dim=1) for v in (x_0 - x_1, x_1))
         cost = (weight * squared).sum() / weight.sum()
+        some, epsilon = slice(MOST_ROWS), self.strength(x_0.shape[1])
         figures: dict[str, float | Tensor] = {
             "coupling/cost": cost,
             "coupling/saved": 1 - cost / squared.mean(),
+            "coupling/optimality": plan_optimality(
+                self.cost(x_0[some], x_1[some]), everything[some, some], epsilon
+            ),
             "coupling/ess": effective_share(weight),
             "coupling/rv_x": rv_x,
             "coupling/rv_y": rv_y,
@@ -165,7 +169,7 @@ class Weighted:
         epsilon = self.strength(x_0.shape[1])
         if self.correction is None:
             own = -self.cost(x_0[:, None], x_1[:, None]).flatten() / epsilon
-            some = slice(_MOST_ROWS)
+            some = slice(MOST_ROWS)
             return -self.cost(x_0[some], x_1[some]) / epsilon, own - self._mean.update(own)
         everything = self.correction(-self.cost(x_0, x_1) / epsilon)
         return everything, everything.diagonal()

@@ -18,7 +18,23 @@ from flowgen.integrators import Euler, Sampler
 from flowgen.paths import StochasticInterpolant
 
 KEY = "score_valid"
-"""Where a checkpoint says whether its coupling left the source independent of the data."""
+"""Where a checkpoint says whether the score follows from its velocity after its coupling."""
+
+INDEPENDENT = "independent_pairs"
+"""Where a checkpoint says whether its noise was drawn apart from its data: more than a known score.
+
+After semidiscrete transport the score is known, but the noise follows from the data.
+"""
+
+
+def independent_pairs(about: Mapping[str, Any]) -> bool:
+    """Return whether a model was trained with independent pairs, as far as its checkpoint says.
+
+    Args:
+        about: What the checkpoint says of itself; an older one only says whether the score is
+            known.
+    """
+    return bool(about.get(INDEPENDENT, about.get(KEY, False)))
 
 
 def check_sampler(
