@@ -228,13 +228,29 @@ def test_only_the_whole_push_may_be_shortened(oracle, generator):
         assert (float(loss.value.max()) < 1e-12) is exact
 
 
-def test_push_is_as_long_as_said(oracle, generator):
+def test_push_is_logged_before_it_is_shortened(oracle, generator):
+    """The loss of a shortened push saturates, so its length is told before."""
     pair = oracle.sample(64, generator=generator)
-    objective = Eulerian(PATH, ToEdge(), OfTeacher(oracle), tangent=Normalised(0.1))
-    loss = objective(ExactMap(oracle, (0.0, 1.0), error=3.0), pair, generator=generator)
-    length = loss.terms["tangent"]
-    size = (2 * loss.terms["residual"]).sqrt()
-    torch.testing.assert_close(length, size / (size + 0.1))
+    for tangent in (Plain(), Normalised(0.1), NormalisedDerivative(0.1)):
+        objective = Eulerian(PATH, ToEdge(), OfTeacher(oracle), tangent=tangent)
+        loss = objective(ExactMap(oracle, (0.0, 1.0), error=3.0), pair, generator=generator)
+        size = (2 * loss.terms["residual"]).sqrt()
+        torch.testing.assert_close(loss.terms["tangent"], size)
+        if type(tangent) is Normalised:
+            short = size / (size + 0.1)
+            torch.testing.assert_close(loss.value.detach(), short.square() / 2)
+
+
+def test_logged_length_of_a_push_has_the_ramp(oracle, generator):
+    pair = oracle.sample(64, generator=generator)
+    tangent = Normalised(0.1, Ramp(0.5))
+    objective = Eulerian(PATH, ToEdge(), OfTeacher(oracle), tangent=tangent)
+    objective.total_steps = 10
+    student = ExactMap(oracle, (0.0, 1.0), error=3.0)
+    loss = objective(student, pair, step=0, generator=generator)
+    x = PATH.sample(pair, loss.t).x_t
+    u = student.mean_velocity(x, loss.t, torch.ones_like(loss.t)).detach()
+    torch.testing.assert_close(loss.terms["tangent"], (oracle(x, loss.t) - u).norm(dim=1))
 
 
 def test_ramp_begins_with_the_velocity():

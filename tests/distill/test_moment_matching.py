@@ -76,6 +76,30 @@ def test_one_particle_is_a_consistency_loss(oracle, generator):
     torch.testing.assert_close(loss.value, 2 - 2 * torch.exp(-gap / 0.7))
 
 
+def test_residuals_are_in_the_order_of_the_rows(oracle, generator):
+    """Groups are formed by class; the log bins losses and residuals by the times of the rows."""
+    pair = oracle.sample(64, generator=generator)
+    pair = Pair(pair.x_0, pair.x_1, {"label": torch.arange(64) * 7 % 5})
+    objective = MomentMatching(PATH, APART, particles=1)
+    loss = objective(ExactMap(oracle, error=0.2), pair, generator=generator).detached()
+    gap = loss.terms["residual"].sqrt()
+    torch.testing.assert_close(loss.value, 2 - 2 * torch.exp(-gap))
+
+
+def test_residuals_of_rows_left_over_leave_the_mean(oracle, generator):
+    pair = oracle.sample(7, generator=generator)
+    pair = Pair(pair.x_0, pair.x_1, {"label": torch.tensor([3, 0, 1, 0, 2, 1, 2])})
+    objective = MomentMatching(PATH, APART, particles=2)
+    student = ExactMap(oracle, error=0.2)
+    loss = objective(student, pair, generator=torch.Generator().manual_seed(1)).detached()
+    assert loss.terms["residual"][0] == loss.value[0] == loss.t[0] == 0
+    used = [1, 3, 2, 5, 4, 6]
+    few = Pair(pair.x_0[used], pair.x_1[used], {"label": pair.cond["label"][used]})
+    whole = objective(student, few, generator=torch.Generator().manual_seed(1)).detached()
+    expected = whole.terms["residual"]
+    torch.testing.assert_close(loss.terms["residual"][used], 7 / 6 * expected)
+
+
 def test_gradient_passes_through_the_jump_from_more_noise_alone(oracle):
     pair = oracle.sample(64, generator=torch.Generator().manual_seed(0))
     student, kept = (ExactMap(oracle, error=0.3) for _ in range(2))

@@ -22,7 +22,7 @@ from flowgen.distill import (
 from flowgen.distill.eulerian import residual
 from flowgen.distill.intervals import Intervals
 from flowgen.models import MLP, SegmentField
-from flowgen.objectives import Constant
+from flowgen.objectives import Constant, FlowMatching, Uniform
 from flowgen.paths import (
     AffinePath,
     BrownianBridge,
@@ -200,6 +200,23 @@ def test_normalised_derivative_moves_the_zero(generator):
     assert float(loss.value.detach().max()) > 1e-3
 
 
+def test_times_are_of_the_part_that_tells_a_residual(generator):
+    """So that residuals fall into the right time bins."""
+    oracle = gaussian(MEAN, STD)
+    parts = {
+        "velocity": Part(FlowMatching(PATH, Uniform())),
+        "map": Part(Eulerian(PATH, ToEdge(At(0.9)), OfTeacher(oracle))),
+    }
+    pair = oracle.sample(8, generator=generator)
+    loss = Together(parts)(AffineStudent(A, 1.7), pair, generator=generator)
+    torch.testing.assert_close(loss.t, torch.full_like(loss.t, 0.9))
+    assert torch.equal(loss.terms["residual"], loss.terms["map_residual"])
+    alone = Together({"velocity": parts["velocity"]})
+    loss = alone(AffineStudent(A, 1.7), pair, generator=generator)
+    assert len(loss.t.unique()) > 1
+    assert "residual" not in loss.terms
+
+
 def test_part_may_wait_for_a_share_of_the_run(generator):
     oracle = gaussian(MEAN, STD)
     matching = Eulerian(PATH, ToEdge(), OfTeacher(oracle))
@@ -216,6 +233,8 @@ def test_part_may_wait_for_a_share_of_the_run(generator):
     assert matching.total_steps == 10
     for step, there in ((0, False), (2, False), (3, True)):
         assert ("distillation" in both(student, pair, step=step).terms) is there
+    loss = both(student, pair, step=3, generator=generator)
+    assert torch.equal(loss.terms["residual"], loss.terms["matching_residual"])
     with pytest.raises(InputError, match="at step 0"):
         Together({"one": Part(matching, after=0.5)})
     with pytest.raises(InputError, match="after"):

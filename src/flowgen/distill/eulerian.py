@@ -11,14 +11,25 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from flowgen.core import Condition, FlowMap, InputError, Loss, Pair, VelocityField, mean_over_dims
+from flowgen.core import (
+    Condition,
+    FlowMap,
+    InputError,
+    Loss,
+    Pair,
+    PathPoint,
+    VelocityField,
+    mean_over_dims,
+)
 from flowgen.distill.derivative import Derivative, Exact
 from flowgen.distill.intervals import Intervals, IntervalSampler
 from flowgen.distill.students import (
     draw_intervals,
     flow_map,
+    mask_state,
     progress_of,
     rows,
+    same_masks,
 )
 from flowgen.distill.tangents import Plain, Tangent, norms
 from flowgen.distill.uncertainty import Uncertainty
@@ -106,8 +117,8 @@ class Eulerian(nn.Module):
 
         Returns:
             The loss ``(b,)`` with the starts of the intervals as its times, and the terms
-            ``residual`` (mean square of ``v - u + (t - s) D u``), ``tangent`` (norm of the push)
-            and ``derivative`` (norm of ``D u``).
+            ``residual`` (mean square of ``v - u + (t - s) D u``), ``tangent`` (norm of the push
+            before it is shortened) and ``derivative`` (norm of ``D u``).
 
         Raises:
             InputError: If the model is no flow map, or intervals and model do not fit.
@@ -115,12 +126,15 @@ class Eulerian(nn.Module):
         student = flow_map(model)
         found = draw_intervals(self.intervals, self.path, model, pair, generator)
         point = self.path.sample(pair, found.s, generator=generator)
-        v = self.velocity(student, point, pair.cond)
-        w = v if self.along is None else self.along(student, point, pair.cond)
+        v = self._velocity(self.velocity, student, point, pair.cond, found.apart)
+        w = v
+        if self.along is not None:
+            w = self._velocity(self.along, student, point, pair.cond, found.apart)
         here = residual(student, point.x_t, found, v, w, self.derivative, pair.cond)
         length = found.t - found.s
         progress = progress_of(step, self.total_steps)
-        push = self.tangent(v - here.u.detach(), here.derivative, length, progress)
+        parts = v - here.u.detach(), here.derivative, length, progress
+        push = self.tangent(*parts)
         # Numerically minus the push; its gradient is that of u times the derivative of distance.
         value = self.distance(here.u - (here.u.detach() + push))
         value = self.weighting(found.s, point.coefficients) * value
@@ -128,7 +142,7 @@ class Eulerian(nn.Module):
             value = self.uncertainty(value, found.s, found.t)
         terms = {
             "residual": mean_over_dims(here.value.square()),
-            "tangent": norms(push),
+            "tangent": norms(self.tangent.whole(*parts)),
             "derivative": norms(here.derivative)[: found.apart],
         }
         if self.diagonal:
@@ -136,6 +150,35 @@ class Eulerian(nn.Module):
             terms["diagonal"] = self.distance(own - v)
             value = value + self.diagonal * terms["diagonal"]
         return Loss(value, pair, found.s, terms)
+
+    def _velocity(
+        self,
+        source: VelocitySource,
+        student: FlowMap,
+        point: PathPoint,
+        cond: Condition | None,
+        apart: int,
+    ) -> Tensor:
+        """Return the velocities ``(b, *d)``; a student drops the features that it drops next.
+
+        Masks are the same for the same rows alone, and :func:`residual` takes those with a length
+        first. Velocities that draw no masks are asked for at once.
+        """
+        x = point.x_t
+        before = mask_state(x)
+        with same_masks(x):
+            v = source(student, point, cond)
+            # The state is in main memory on any device, so nothing waits.
+            if apart in (0, len(x)) or torch.equal(mask_state(x), before):
+                return v
+        with same_masks(x):
+            parts: list[Tensor] = []
+            for part in (slice(apart), slice(apart, None)):
+                t, noise = point.t[part], point.noise
+                noise = None if noise is None else noise[part]
+                here = PathPoint(x[part], point.v_t[part], t, self.path.coefficients(t), noise)
+                parts.append(source(student, here, rows(cond, part)))
+        return torch.cat(parts)
 
 
 class Residual(NamedTuple):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from flowgen.core import Loss, Pair, PathPoint, VelocityField, expand, mean_over_dims
 from flowgen.distill.forward_mode import jvp
 from flowgen.distill.intervals import IntervalSampler
-from flowgen.distill.students import draw_intervals, flow_map, rows
+from flowgen.distill.students import draw_intervals, flow_map, mask_state, rows, same_masks
 from flowgen.distill.uncertainty import Uncertainty
 from flowgen.distill.velocities import VelocitySource
 from flowgen.models import math_attention
@@ -22,6 +22,8 @@ from flowgen.paths import Path
 
 class Lagrangian(nn.Module):
     """The objective ``distance(d_t X - stopgrad v(X, t))``, and flow matching where ``s = t``.
+
+    Where the velocity is the student's own, both passes of the network drop the same features.
 
     Args:
         path: From the source to the data.
@@ -89,17 +91,22 @@ class Lagrangian(nn.Module):
                 away = student.mean_velocity(x[:k], s[:k], t, cond)
                 return x[:k] + expand(t - s[:k], away) * away
 
+            drawn = mask_state(x)
             with math_attention(), torch.autocast(x.device.type, enabled=False):
                 end, speed = jvp(jump, (t[:k],), (torch.ones_like(t[:k]),), graph=True)
             coefficients = self.path.coefficients(t[:k])
             there = PathPoint(end.detach(), point.v_t[:k], t[:k], coefficients)
-            parts.append(speed - self.ahead(student, there, cond))
+            # After the jump, whose end it needs; a teacher draws nothing.
+            with same_masks(x, drawn):
+                ahead = self.ahead(student, there, cond)
+            parts.append(speed - ahead)
         if k < len(x):
             rest = rows(pair.cond, slice(k, None))
             noise = None if point.noise is None else point.noise[k:]
             here = PathPoint(x[k:], point.v_t[k:], s[k:], self.path.coefficients(s[k:]), noise)
-            own = student.mean_velocity(x[k:], s[k:], s[k:], rest)
-            parts.append(own - self.velocity(student, here, rest))
+            with same_masks(x):
+                v = self.velocity(student, here, rest)
+            parts.append(student.mean_velocity(x[k:], s[k:], s[k:], rest) - v)
         difference = torch.cat(parts)
         value = self.distance(difference)
         if self.uncertainty is not None:

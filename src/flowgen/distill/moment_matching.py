@@ -84,7 +84,7 @@ class MomentMatching(nn.Module):
 
         Returns:
             The loss ``(b,)`` with the starts as its times; 0 for rows that are left over, for which
-            the others count more. The term ``residual`` is the mean square of ``y - z``.
+            the others count more. The term ``residual``, likewise, is the mean square of ``y - z``.
 
         Raises:
             InputError: If the model is no flow map, or triples and model do not fit.
@@ -114,8 +114,9 @@ class MomentMatching(nn.Module):
         value, times = (torch.zeros(size, dtype=x.dtype, device=x.device) for x in (of_group, s))
         value = value.index_copy(0, used, share * of_group.repeat_interleave(rows))
         times = times.index_copy(0, used, s)
-        apart = flatten(y.detach() - z).square().mean(dim=1)
-        return Loss(value, pair, times, {"residual": apart})
+        apart = share * flatten(y.detach() - z).square().mean(dim=1)
+        residual = apart.new_zeros(size).index_copy(0, used, apart)
+        return Loss(value, pair, times, {"residual": residual})
 
     def _jumps(
         self,

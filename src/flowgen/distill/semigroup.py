@@ -162,7 +162,8 @@ class Semigroup(nn.Module):
                 raise InputError("rows without a length learn a velocity, and none is given")
             rest = rows_of(pair, slice(k, None))
             here = PathPoint(x[k:], point.v_t[k:], s[k:], self.path.coefficients(s[k:]))
-            v = self.velocity(student, here, rest.cond)
+            with same_masks(here.x_t):
+                v = self.velocity(student, here, rest.cond)
             parts.append(student.mean_velocity(x[k:], s[k:], s[k:], rest.cond) - v)
         difference = torch.cat(parts)
         terms = {"residual": mean_over_dims(difference.detach().square())[:k]}

@@ -115,11 +115,27 @@ def progress_of(step: int, total_steps: int | None) -> float:
 
 
 @contextmanager
-def same_masks(x: Tensor) -> Iterator[None]:
+def same_masks(x: Tensor, state: Tensor | None = None) -> Iterator[None]:
     """Draw dropout masks inside and draw the same ones again afterwards.
 
     Two passes of one network are only compared fairly with the same features dropped (Song and
-    Dhariwal 2023, arXiv 2310.14189, section 3.2).
+    Dhariwal 2023, arXiv 2310.14189, section 3.2). Masks are the same for the same rows alone.
+
+    Args:
+        x: States, on the device of the network.
+        state: Draw inside what was drawn from this :func:`mask_state`, for the second of two
+            passes; afterwards goes on as if nothing had been drawn.
     """
-    with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
+    on_cuda = x.device.type == "cuda"
+    with torch.random.fork_rng(devices=[x.device] if on_cuda else []):
+        if state is not None:
+            if on_cuda:
+                torch.cuda.set_rng_state(state, x.device)
+            else:
+                torch.set_rng_state(state)
         yield
+
+
+def mask_state(x: Tensor) -> Tensor:
+    """Return what the next dropout masks on the device of ``x`` follow from; no device is read."""
+    return torch.cuda.get_rng_state(x.device) if x.device.type == "cuda" else torch.get_rng_state()

@@ -60,6 +60,12 @@ class Tangent(Protocol):
         """
         ...
 
+    def whole(
+        self, mismatch: Tensor, derivative: Tensor, length: Tensor, progress: float
+    ) -> Float[Tensor, "b *d"]:
+        """Return ``g (b, *d)`` before anything of it is shortened, for the log."""
+        ...
+
 
 class Plain:
     """``(v - u) + r (t - s) D u`` as it is.
@@ -75,6 +81,12 @@ class Plain:
         self, mismatch: Tensor, derivative: Tensor, length: Tensor, progress: float
     ) -> Float[Tensor, "b *d"]:
         """Return ``g (b, *d)``, see :class:`Tangent`."""
+        return self.whole(mismatch, derivative, length, progress)
+
+    def whole(
+        self, mismatch: Tensor, derivative: Tensor, length: Tensor, progress: float
+    ) -> Float[Tensor, "b *d"]:
+        """Return ``(v - u) + r (t - s) D u``, shape ``(b, *d)``."""
         return mismatch + self.ramp(progress) * expand(length, derivative) * derivative
 
 
@@ -99,7 +111,7 @@ class Normalised(Plain):
         self, mismatch: Tensor, derivative: Tensor, length: Tensor, progress: float
     ) -> Float[Tensor, "b *d"]:
         """Return ``g / (|g| + c)``, see :class:`Tangent`."""
-        return shortened(super().__call__(mismatch, derivative, length, progress), self.c)
+        return shortened(self.whole(mismatch, derivative, length, progress), self.c)
 
 
 class NormalisedDerivative(Plain):
@@ -126,7 +138,7 @@ class NormalisedDerivative(Plain):
         self, mismatch: Tensor, derivative: Tensor, length: Tensor, progress: float
     ) -> Float[Tensor, "b *d"]:
         """Return the biased ``g``, see :class:`Tangent`."""
-        return super().__call__(mismatch, shortened(derivative, self.c), length, progress)
+        return self.whole(mismatch, shortened(derivative, self.c), length, progress)
 
 
 def norms(x: Float[Tensor, "b *d"]) -> Float[Tensor, " b"]:

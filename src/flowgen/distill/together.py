@@ -112,18 +112,23 @@ class Together(nn.Module):
             generator: Draws what the parts draw, in their order.
 
         Returns:
-            The loss ``(b,)`` at the times of the first part, and the terms of all, with the name of
-            their part in front.
+            The loss ``(b,)``, and the terms of all parts, with the name of their part in front.
+            Times are those of the first part that tells a ``residual``, which is a term of its
+            own as well; without one, those of the first part.
         """
         value, first, terms = None, None, {}
         for name, part in self.parts.items():
             if not part.counts(step, self.total_steps):
                 continue
             loss = part.objective(model, pair, step=step, generator=generator)
-            first = first or loss
+            if first is None or ("residual" in loss.terms and "residual" not in first.terms):
+                first = loss
             value = part.weight * loss.value + (0.0 if value is None else value)
             terms[name] = loss.value.detach()
             terms |= {f"{name}_{term}": content for term, content in loss.terms.items()}
         assert first is not None
         assert value is not None
+        if "residual" in first.terms:
+            # With its times, for the log of the residual by time bin.
+            terms["residual"] = first.terms["residual"]
         return Loss(value, pair, first.t, terms)

@@ -101,8 +101,8 @@ class TrigConsistency(nn.Module):
 
         Returns:
             The loss ``(b,)`` at times of the path, and the terms ``residual`` (mean square of the
-            whole push with ``r = 1``), ``tangent`` (norm of the shortened push) and ``derivative``
-            (norm of ``cos sin d dF/d angle``).
+            whole push with ``r = 1``), ``tangent`` (norm of the push before it is shortened) and
+            ``derivative`` (norm of ``cos sin d dF/d angle``).
 
         Raises:
             InputError: If the model is no such field.
@@ -129,13 +129,14 @@ class TrigConsistency(nn.Module):
         moved = pace * std * change.to(x_t.dtype)
         rest = -(cos * sin * there.x + moved)
         ramp = self.ramp(progress_of(step, self.total_steps))
-        push = shortened(mismatch + ramp * rest, self.c).to(answer.dtype)
+        whole = mismatch + ramp * rest
+        push = shortened(whole, self.c).to(answer.dtype)
         value = mean_over_dims((answer - (answer.detach() + push)).square())
         if self.uncertainty is not None:
             value = self.uncertainty(value, t, torch.ones_like(t))
         terms = {
             "residual": mean_over_dims((mismatch + rest).square()),
-            "tangent": norms(push),
+            "tangent": norms(whole),
             "derivative": norms(moved),
         }
         return Loss(value, pair, t, terms)

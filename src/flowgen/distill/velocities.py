@@ -20,6 +20,7 @@ from flowgen.core import (
     expand,
 )
 from flowgen.distill.frozen import Frozen
+from flowgen.distill.students import same_masks
 
 
 @runtime_checkable
@@ -28,6 +29,9 @@ class VelocitySource(Protocol):
 
     def __call__(self, model: FlowMap, point: PathPoint, cond: Condition | None) -> Tensor:
         """Return the velocity ``(b, *d)`` at ``point``, without graph.
+
+        Dropout masks, if any, are drawn as one pass of the student over these rows draws them:
+        objectives have it drop the same features as the pass that it is compared with.
 
         Args:
             model: The student.
@@ -129,7 +133,9 @@ class OfDataGuided(nn.Module):
         assert cond is not None
         mixed = self.omega * point.v_t
         none = {**cond, **null}
-        mixed = mixed + (1 - self.omega - self.kappa) * model.mean_velocity(x, t, t, none)
+        with same_masks(x):
+            free = model.mean_velocity(x, t, t, none)
+        mixed = mixed + (1 - self.omega - self.kappa) * free
         mixed = mixed + self.kappa * model.mean_velocity(x, t, t, cond)
         told = torch.zeros_like(t, dtype=torch.bool)
         for name, value in null.items():

@@ -18,6 +18,9 @@ PHASES: Mapping[str, str] = {
 }
 """Columns of the parts of a step, and their labels, in the order they happen."""
 
+ELSEWHERE = ("ms/", "loss/t0", "residual/t", "eval/")
+"""Beginnings of the columns that have figures of their own, or are too many to draw."""
+
 MOST_OTHERS = 24
 """Most figures of values that flowgen itself does not know."""
 
@@ -38,7 +41,7 @@ def training_section(run: Run) -> Markup:
     others = [
         series
         for name, series in metrics.items()
-        if name not in known and not name.startswith(("ms/", "loss/t", "eval/")) and len(series)
+        if name not in known and not name.startswith(ELSEWHERE) and len(series)
     ]
     content: list[Markup | None] = []
     if "loss" in metrics:

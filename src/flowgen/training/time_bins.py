@@ -1,4 +1,4 @@
-"""Loss per time bin: where along the path the model still errs.
+"""Loss, or another figure of rows, per time bin: where along the path the model still errs.
 
 Sums are kept on the device and read only when the log is due, so training never waits for them.
 """
@@ -13,7 +13,7 @@ TOGETHER = 32
 
 
 class TimeBins:
-    """Running mean of the unweighted loss in equal bins of ``t``.
+    """Running mean of the unweighted loss, or of another figure of rows, in equal bins of ``t``.
 
     Args:
         num_bins: Bins of ``[0, 1]``.
@@ -27,7 +27,7 @@ class TimeBins:
 
     @property
     def sums(self) -> Tensor:
-        """Sum of the losses in each bin, and number of rows, shape ``(2, num_bins)``."""
+        """Sum of the figures in each bin, and number of rows, shape ``(2, num_bins)``."""
         self._fold()
         return self._sums
 
@@ -38,7 +38,16 @@ class TimeBins:
 
     def add(self, loss: Loss) -> None:
         """Add the rows of a detached loss; those that are not finite are left out."""
-        self._waiting.append((loss.t, loss.value))
+        self.add_rows(loss.t, loss.value)
+
+    def add_rows(self, t: Tensor, value: Tensor) -> None:
+        """Add a detached figure of the first rows; those that are not finite are left out.
+
+        Args:
+            t: Times of all rows, ``(b,)``.
+            value: Figure of the first ``k <= b`` of them, ``(k,)``.
+        """
+        self._waiting.append((t[: len(value)], value))
         if len(self._waiting) >= TOGETHER:
             self._fold()
 
