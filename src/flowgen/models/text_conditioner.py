@@ -1,8 +1,8 @@
 """Text as a condition: captions of data, prompts of users, and no text at all.
 
 An encoder makes token states of text; it learns nothing, so the captions of a data set are encoded
-once. Every text has the same number of tokens, cut or filled up, so that batches of prompts and of
-no text go through the network together.
+once, and so is no text. Every text has the same number of tokens, cut or filled up, so that batches
+of prompts and of no text go through the network together.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from flowgen.core import Condition, Count, InputError
 from flowgen.models.checks import check_fraction, check_positive
@@ -23,10 +23,18 @@ PROMPT = "prompt"
 CAPTION = "caption"
 """What batches of data name the numbers of their captions."""
 
+_NEAR = 2**28
+"""Most bytes of captions that are copied to an accelerator, where taking them waits for nothing."""
+
+_Texts = tuple[Tensor, Tensor]
+
 
 @runtime_checkable
 class TextEncoder(Protocol):
     """Makes token states of text; always the same ones of a text.
+
+    One whose states change is an ``nn.Module`` with parameters that want gradients: of any other,
+    the states of no text are made once and kept.
 
     Attributes:
         width: Features of a token.
@@ -70,7 +78,9 @@ class TextConditioner:
         self.encoder = encoder
         self.length = length
         self.dropout = dropout
-        self._table: tuple[Tensor, Tensor] | None = None
+        self._table: _Texts | None = None
+        self._tables: dict[torch.device, _Texts] = {}
+        self._no_text: tuple[TextEncoder, int, dict[str, _Texts]] | None = None
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -89,7 +99,7 @@ class TextConditioner:
         if not captions:
             raise InputError("the model reads text and the data have no captions")
         encode = getattr(self.encoder, "table", self.encoder)
-        self._table = encode(captions, self.length)
+        self._table, self._tables = encode(captions, self.length), {}
 
     def take(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the text of a batch of data, ``text (b, l, w)`` and ``text_mask (b, l)``.
@@ -97,10 +107,8 @@ class TextConditioner:
         Args:
             batch: Holds ``caption (b,)``, the numbers of captions that :meth:`use` was given.
         """
-        if self._table is None:
-            raise InputError("captions are known by their numbers: call use(captions) first")
-        states, mask = self._table
         number = batch[CAPTION]
+        states, mask = self._captions(number.device)
         rows = number.to(states.device)
         own = states[rows].to(number.device).float()
         return {TEXT: own, TEXT_MASK: mask[rows].to(number.device)}
@@ -135,9 +143,8 @@ class TextConditioner:
 
     def null(self, n: Count, device: torch.device | str | None = None) -> dict[str, Tensor]:
         """Return the condition of no text, for ``n`` samples."""
-        states, mask = self.encoder([""], self.length)
-        many = {TEXT: states.expand(n, -1, -1), TEXT_MASK: mask.expand(n, -1)}
-        return {name: value.to(device) for name, value in many.items()}
+        states, mask = self._empty(device)
+        return {TEXT: states.expand(n, -1, -1), TEXT_MASK: mask.expand(n, -1)}
 
     def drop(
         self, cond: Condition, *, generator: torch.Generator | None = None
@@ -152,3 +159,43 @@ class TextConditioner:
         chance = torch.rand(len(text), generator=generator, device=text.device) < self.dropout
         null = self.null(len(text), text.device)
         return {**cond, **{name: emptied(cond[name], null[name], chance) for name in null}}
+
+    def _captions(self, device: torch.device) -> _Texts:
+        """Return the captions of the data, on ``device`` if they are few enough."""
+        if self._table is None:
+            raise InputError("captions are known by their numbers: call use(captions) first")
+        states, mask = self._table
+        if states.device == device or states.nbytes > _NEAR:
+            return self._table
+        if device not in self._tables:
+            self._tables[device] = states.to(device), mask.to(device)
+        return self._tables[device]
+
+    def _empty(self, device: torch.device | str | None) -> _Texts:
+        """Return states and mask of no text, ``(1, l, w)`` and ``(1, l)``.
+
+        Every step of training and of guided sampling asks for them: an encoder that does not learn
+        makes them once for each device.
+        """
+        # While a graph is traced tensors stand for others, which nobody else may see.
+        if torch.compiler.is_compiling() or _learns(self.encoder):
+            states, mask = self.encoder([""], self.length)
+            return states.to(device), mask.to(device)
+        if (
+            self._no_text is None
+            or self._no_text[0] is not self.encoder
+            or self._no_text[1] != self.length
+        ):
+            self._no_text = (self.encoder, self.length, {})
+        kept, where = self._no_text[2], str(device)
+        if where not in kept:
+            # The same wherever they are first asked for, and of use where gradients are wanted.
+            with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
+                states, mask = self.encoder([""], self.length)
+                kept[where] = states.to(device), mask.to(device)
+        return kept[where]
+
+
+def _learns(encoder: TextEncoder) -> bool:
+    """Whether training may change what an encoder makes."""
+    return isinstance(encoder, nn.Module) and any(p.requires_grad for p in encoder.parameters())
