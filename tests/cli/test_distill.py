@@ -9,7 +9,9 @@ from omegaconf import OmegaConf
 
 import flowgen
 from flowgen.cli import config_dir, main
-from flowgen.cli.few_steps import NAME
+from flowgen.cli.few_steps import NAME, check_table
+from flowgen.cli.student import guided_teacher_of
+from flowgen.core import InputError
 
 METHODS = sorted(file.stem for file in (config_dir() / "distill").glob("*.yaml"))
 SMALL = [
@@ -142,6 +144,14 @@ REFUSED = {
     ("sampler=heun",): "knows no velocity for Heun",
     ("guidance.scale=2",): "needs a label-conditional or text-conditional model",
     ("callbacks.beside_teacher.num_steps=[0]",): "num_steps must be >= 1",
+    ("table.num_steps=[0]",): "table.num_steps must be whole numbers >= 1, got [0]",
+    ("table.num_steps=[]",): "table.num_steps must be whole numbers >= 1, got []",
+    ("table.reference_steps=0",): "table.reference_steps must be a whole number >= 1, got 0",
+    ("table.chunk=0",): "table.chunk must be a whole number >= 1, got 0",
+    ("table.seed=-1",): "table.seed must be a whole number >= 0, got -1",
+    ("table.num_samples=1",): "table.num_samples must be a whole number >= 2, or 0 for no table",
+    ("table.num_samples=-3",): "table.num_samples must be a whole number >= 2, or 0 for no table",
+    ("table.num_samples=9", "table.measures.transport.max_points=1"): "max_points must be >= 2",
 }
 
 
@@ -153,6 +163,99 @@ def test_bad_input_is_told_in_one_line_and_leaves_nothing(words, points, tmp_pat
     assert REFUSED[words] in error
     assert len(error.strip().splitlines()) == 1
     assert not folder.exists()
+
+
+def test_a_method_from_data_follows_a_teacher_by_overrides(points, tmp_path, capsys):
+    """Their values are nodes of the config: read as text, they would be no text to parse."""
+    words = [
+        "distill=mean_flow",
+        "trainer.max_steps=2",
+        "objective.velocity._target_=flowgen.distill.OfTeacher",
+        "+objective.velocity.teacher=${teacher_field}",
+    ]
+    folder = tmp_path / "run"
+    assert distil(points, folder, *words) == 0, capsys.readouterr().err
+    objective = OmegaConf.load(folder / "config.yaml").objective
+    assert objective.velocity.teacher.checkpoint == str(points)
+
+
+def test_autoguidance_is_distilled_and_moves_with_the_teacher(points, tmp_path, capsys):
+    small = [word for word in SMALL if not word.startswith(("table", "trainer.max"))]
+    words = [
+        *("distill=align_your_flow", "trainer.max_steps=2", "guidance=auto"),
+        *("guidance.scale=2", f"guidance.checkpoint={points}", "guidance.weights=raw"),
+        *("table.num_samples=8", "table.num_steps=[1]", "table.reference_steps=2"),
+    ]
+    folder = tmp_path / "run"
+    assert distil(points, folder, *words, small=small) == 0, capsys.readouterr().err
+    rows = json.loads((folder / NAME).read_text())["rows"]
+    assert [row["nfe"] for row in rows if row["sampler"] == "teacher"] == [1]
+    guided = guided_teacher_of(OmegaConf.load(folder / "config.yaml"))
+    try:
+        # Stands in for another device: what is no part of the pipeline would stay as it was.
+        moved = {p.dtype for p in guided.double().velocity().parameters()}
+    finally:
+        guided.float()
+    assert moved == {torch.float64}
+
+
+def test_autoguidance_works_in_verbs_with_a_device_and_without(points, tmp_path, capsys):
+    words = ["guidance=auto", f"guidance.checkpoint={points}", "guidance.scale=2"]
+    sample = ["sample", f"checkpoint={points}", "num_samples=2", "device=cpu", *words]
+    assert main([*sample, f"out={tmp_path / 'a.npz'}"]) == 0, capsys.readouterr().err
+    node = OmegaConf.load(config_dir() / "guidance" / "auto.yaml")
+    for others, expected in (({"device": "cuda:1"}, "cuda:1"), ({}, "cpu")):
+        assert OmegaConf.create({"guidance": node, **others}).guidance.device == expected
+
+
+def test_table_needs_held_out_samples():
+    table = {"num_samples": 9, "num_steps": [1], "reference_steps": 1, "chunk": 1, "seed": 0}
+    cfg = OmegaConf.create({"table": {**table, "measures": {}}})
+    check_table(cfg, 2)
+    with pytest.raises(InputError, match="write table.num_samples=0 for no table"):
+        check_table(cfg, 1)
+
+
+def test_checkpoint_beside_a_teacher_has_its_conventions(points, tmp_path, capsys):
+    student = tmp_path / "student"
+    assert distil(points, student, "distill=velocity_matching") == 0
+    second = ["distill=truncated_consistency", "trainer.max_steps=1"]
+    assert distil(points, tmp_path / "run", *second, f"checkpoint={student}") == 0
+    for word, name in {
+        "path=vp": "path",
+        "prediction=noise": "prediction",
+        "data_std=2": "data_std",
+        "data.standardize=true": "codec",
+    }.items():
+        other = tmp_path / name
+        train = ["train", *TEACHERS["points"], "trainer=cpu", "callbacks=quiet"]
+        assert main([*train, "trainer.max_steps=1", f"run_dir={other}", word]) == 0, name
+        capsys.readouterr()
+        assert distil(points, tmp_path / "no", *second, f"checkpoint={other}") == 2
+        error = capsys.readouterr().err
+        assert f"differ in {name}: " in error
+        assert len(error.strip().splitlines()) == 1
+        assert not (tmp_path / "no").exists()
+
+
+def test_a_teacher_of_other_data_is_refused_beside_a_checkpoint_too(points, tmp_path, capsys):
+    student = tmp_path / "student"
+    assert distil(points, student, "distill=velocity_matching", "trainer.max_steps=1") == 0
+    capsys.readouterr()
+    backwards = tmp_path / "backwards.safetensors"
+    pipeline = flowgen.load(points, device="cpu")
+    turned(pipeline.field.network)
+    flowgen.pipeline.save(pipeline, backwards)
+    words = ["distill=truncated_consistency", f"checkpoint={student}"]
+    assert distil(backwards, tmp_path / "run", *words) == 2
+    assert "does not fit the data" in capsys.readouterr().err
+
+
+def turned(network):
+    """Let a network predict the velocity from data to noise."""
+    last = [m for m in network.modules() if isinstance(m, torch.nn.Linear)][-1]
+    for parameter in last.parameters():
+        parameter.data.neg_()
 
 
 def test_teachers_that_are_none(points, tmp_path, capsys):

@@ -3,7 +3,7 @@ import socket
 import sys
 
 import pytest
-from hydra.errors import InstantiationException
+from hydra.errors import HydraException, InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue
@@ -111,6 +111,19 @@ def test_input_error_below_another_error_is_found():
     outer = RuntimeError("outer")
     outer.__cause__ = InputError("inner reason")
     assert message_for(in_constructor(outer)) == "path.schedule: inner reason"
+
+
+def test_causes_in_a_circle_end():
+    """Those of an override that Hydra's parser rejects are so."""
+    one, other = RuntimeError("one"), RuntimeError("other")
+    one.__context__, other.__context__ = other, one
+    error = HydraException("cannot be parsed")
+    error.__context__ = one
+    assert message_for(error) == "cannot be parsed: one"
+    itself = HydraException("cannot be parsed")
+    inner = RuntimeError("")
+    itself.__context__, inner.__context__ = inner, itself
+    assert message_for(itself) == "cannot be parsed"
 
 
 def test_omegaconf_errors_of_a_config_are_bad_input_of_code_are_faults():

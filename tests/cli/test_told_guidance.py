@@ -98,6 +98,8 @@ def test_table_and_sampling_take_the_scale(teacher, tmp_path, capsys):
 REFUSED = {
     ("distill=mean_flow",): "does not follow the teacher's velocity",
     ("distill=velocity_matching", "guidance_range=[2,4]"): "guidance_range must be two rising",
+    ("distill=velocity_matching", "guidance_range=3"): "e.g. [1, 4], got 3",
+    ("distill=velocity_matching", "guidance_range=[1,many]"): "e.g. [1, 4], got [1, 'many']",
     ("distill=velocity_matching", "guidance.scale=5"): "guidance.scale=5 is outside of the range",
     ("distill=velocity_matching", "guidance.rescale=0.5"): "without guidance.rescale",
 }

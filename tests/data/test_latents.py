@@ -4,11 +4,13 @@ import json
 
 import pytest
 import torch
+from PIL import Image
 
 from flowgen.core import InputError
 from flowgen.data import (
     Digits,
     ImageData,
+    ImageFolder,
     LatentCodec,
     LatentData,
     built,
@@ -127,6 +129,61 @@ def test_other_images_and_other_autoencoders_are_refused(folder, autoencoder):
         LatentData(folder, Digits())
 
 
+def test_other_captions_and_names_than_those_encoded_are_refused(autoencoder, tmp_path):
+    words = ["a hat", "a dog", "a hat", "a dog", "a cow", "a hat", "a dog", "a cow"]
+
+    def images(texts, names="ab", classes=("x", "y")):
+        for i, text in enumerate(texts):
+            file = tmp_path / "images" / names[i % 2] / f"{i}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("L", (8, 8), 20 * i).save(file)
+            file.with_suffix(".txt").write_text(text)
+        found = ImageFolder(tmp_path / "images", size=8, channels=1)
+        found.classes = {"style": classes}
+        return found
+
+    folder = tmp_path / "latents"
+    write_latents(folder, images(words), {}, str(autoencoder), atomic=atomic)
+    LatentData(folder, images(words))
+    header = json.loads((folder / "latents.json").read_text())
+    older = {name: value for name, value in header.items() if name != "words"}
+    # Which images are for training does not depend on their words. 0, 2, 4, 6 are of one class.
+    encoded = LatentData(folder, images(words)).encoded.others["caption"].tolist()
+    told = list(dict.fromkeys(words[0::2] + words[1::2]))
+    assert len(set(encoded)) == len(told) == 3
+    shifted = ["new", *words[1:]]
+    moved = [*words[:5], "a cow", "a dog", "a hat"]
+    assert list(dict.fromkeys(moved[0::2] + moved[1::2])) == told
+    fixed = [text.replace("cow", "bull") for text in words]
+    for texts, entry, part in (
+        (shifted, header, "their captions differ; encode them again by flowgen encode"),
+        (shifted, older, "their numbers of caption differ; encode them again"),
+        (moved, header, "their numbers of caption differ; encode them again"),
+        (moved, older, "their numbers of caption differ; encode them again"),
+        (fixed, header, "their captions differ; encode"),
+    ):
+        (folder / "latents.json").write_text(json.dumps(entry))
+        with pytest.raises(InputError, match=part):
+            LatentData(folder, images(texts))
+    # Numbers of all images are the same, so each has its own caption, if by another word.
+    (folder / "latents.json").write_text(json.dumps(older))
+    assert LatentData(folder, images(fixed)).captions == tuple(
+        text.replace("cow", "bull") for text in told
+    )
+    (folder / "latents.json").write_text(json.dumps(header))
+    with pytest.raises(InputError, match="their names of classes differ"):
+        LatentData(folder, images(words, classes=("y", "x")))
+    for label in ("a", "b"):
+        (tmp_path / "images" / label).rename(tmp_path / "images" / f"z{label}")
+    with pytest.raises(InputError, match="their names of labels differ"):
+        LatentData(folder, images(words, names=("za", "zb")))
+    for texts in (tmp_path / "images").rglob("*.txt"):
+        texts.unlink()
+    (folder / "latents.json").write_text(json.dumps(older))
+    with pytest.raises(InputError, match="their numbers of caption differ"):
+        LatentData(folder, ImageFolder(tmp_path / "images", size=8, channels=1))
+
+
 def test_damage_is_told_in_one_line(folder, autoencoder, tmp_path):
     header = folder / "latents.json"
     whole = header.read_text()
@@ -134,6 +191,7 @@ def test_damage_is_told_in_one_line(folder, autoencoder, tmp_path):
         (whole.replace('"format": 1', '"format": 9'), "format 9"),
         ("{", "damaged"),
         ("{}", "damaged"),
+        (json.dumps(json.loads(whole) | {"words": "none"}), "damaged"),
     ):
         header.write_text(text)
         with pytest.raises(InputError, match=part):

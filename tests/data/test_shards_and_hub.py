@@ -1,6 +1,9 @@
 """Images from tar shards and from the Hugging Face library, and what is said of what is wrong."""
 
+import gzip
 import io
+import shutil
+import subprocess
 import tarfile
 
 import numpy as np
@@ -23,8 +26,8 @@ def png(value):
         return stream.getvalue()
 
 
-def shard(file, members):
-    with tarfile.open(file, "w") as archive:
+def shard(file, members, mode="w"):
+    with tarfile.open(str(file), mode) as archive:
         for name, content in members.items():
             info = tarfile.TarInfo(name)
             info.size = len(content)
@@ -83,19 +86,82 @@ def test_what_is_wrong_with_shards_is_told(tmp_path):
     shard(tmp_path / "some.tar", {"0.png": png(0), "0.cls": b"1", "1.png": png(1)})
     shard(tmp_path / "bad.tar", {"0.png": png(0), "1.png": b"none"})
     (tmp_path / "text.tar").write_text("no archive at all")
+    # An image in blocks of 512 bytes: a header, the pixels, zeros; at the end two blocks of zeros.
+    shard(tmp_path / "whole.tar", {f"{i}.png": png(i) for i in range(4)})
+    good = (tmp_path / "whole.tar").read_bytes()
+    assert len(png(0)) <= 512
+    third = 2 * 1024
+    header = good[: third + 100] + b"?" + good[third + 101 :]
+    zeroed = good[:third] + bytes(512) + good[third + 512 :]
+    packed = gzip.compress(good)
+    for name, content in (
+        ("header.tar", header),
+        ("zeroed.tar", zeroed),
+        ("cut.tar", good[:third]),
+        ("cut_header.tar", good[: third + 100]),
+        ("cut_image.tar", good[: third + 520]),
+        ("two.tar", good + good),
+        ("crc.tar", packed[:-8] + bytes([packed[-8] ^ 1]) + packed[-7:]),
+        ("size.tar", packed[:-4] + bytes([packed[-4] ^ 1]) + packed[-3:]),
+        ("cut.tar.gz", packed[:-6]),
+        ("more.tar.gz", packed + b"more"),
+    ):
+        (tmp_path / name).write_bytes(content)
     for name, part in (
+        ("header.tar", "header.tar is no readable tar file: damaged or cut short, bad checksum"),
+        ("zeroed.tar", "zeroed.tar is no readable tar file: damaged, there is more after"),
+        ("cut.tar", "cut.tar is no readable tar file: damaged or cut short, empty header"),
+        ("cut_header.tar", "cut_header.tar is no readable tar file: damaged or cut short, trunc"),
+        ("cut_image.tar", "cut_image.tar is no readable tar file: unexpected end of data"),
+        ("two.tar", "two.tar is no readable tar file: damaged, there is more after its end"),
+        ("crc.tar", "crc.tar is no readable tar file: CRC check failed"),
+        ("size.tar", "size.tar is no readable tar file: Incorrect length"),
+        ("cut.tar.gz", "cut.tar.gz is no readable tar file: Compressed file ended"),
+        ("more.tar.gz", "more.tar.gz is no readable tar file: Not a gzipped file"),
         ("one.tar", "has 1 images"),
         ("some.tar", "1 of 2 images have no .cls"),
-        ("bad.tar", r"bad.tar: 1.png cannot be read"),
-        ("text.tar", "no readable tar file"),
+        ("bad.tar", r"bad.tar: 1.png cannot be read: .*cannot identify image file$"),
+        ("text.tar", "no readable tar file: file could not be opened successfully$"),
         ("{0..1}.tar", "there is no file"),
     ):
         with pytest.raises(InputError, match=part):
             WebDataset(str(tmp_path / name))
+    # No damage of a compressed shard is another error, or a few images less.
+    for place in range(10, len(packed), 7):
+        bad = packed[:place] + bytes([packed[place] ^ 0x55]) + packed[place + 1 :]
+        (tmp_path / "bit.tar").write_bytes(bad)
+        with pytest.raises(InputError, match="bit.tar") as told:
+            WebDataset(str(tmp_path / "bit.tar"))
+        assert "\n" not in str(told.value)
     with pytest.raises(InputError, match="at least one tar file"):
         WebDataset([])
     with pytest.raises(InputError, match="channels must be"):
         WebDataset(str(tmp_path / "one.tar"), channels=2)
+
+
+@pytest.mark.skipif(shutil.which("tar") is None, reason="needs tar")
+def test_shards_of_tar_pass(tmp_path):
+    for i in range(4):
+        (tmp_path / f"{i}.png").write_bytes(png(i))
+    for form in ([], ["--format=ustar"], ["--format=pax"]):
+        for pack in ("-cf", "-czf"):
+            line = ["tar", *form, pack, "a.tar", *(f"./{i}.png" for i in range(4))]
+            subprocess.run(line, cwd=tmp_path, check=True)
+            assert sorted(values(WebDataset(str(tmp_path / "a.tar")))) == [0, 1, 2, 3]
+
+
+def test_whole_shards_of_tarfile_pass_whatever_their_compression(tmp_path):
+    members = {f"{'deep/' * 30}{i}.png": png(i) for i in range(4)}
+    for kind in ("", "gz", "bz2", "xz"):
+        for mode in ("w:", "w|"):
+            shard(tmp_path / "a.tar", members, mode + kind)
+            assert sorted(values(WebDataset(str(tmp_path / "a.tar")))) == [0, 1, 2, 3]
+    # GNU tar reads an archive with one block of zeros, too: no member is missing.
+    shard(tmp_path / "a.tar", members)
+    content = (tmp_path / "a.tar").read_bytes().rstrip(b"\0")
+    end = -len(content) % 512 + 512
+    (tmp_path / "a.tar").write_bytes(content + bytes(end))
+    assert sorted(values(WebDataset(str(tmp_path / "a.tar")))) == [0, 1, 2, 3]
 
 
 @pytest.fixture(name="table")
@@ -149,6 +215,25 @@ def test_what_is_wrong_with_a_table_is_told(table, tmp_path):
     ):
         with pytest.raises(InputError, match=part):
             HuggingFace(str(tmp_path / "mine"), **settings)
+    features = table.features | {"words": datasets.List(datasets.Value("string"))}
+    broken = {"bytes": b"none", "path": None}
+    for column, value, part in (
+        ("kind", -1, "mine.: kind has no class for row 7, got -1: give all rows one"),
+        ("kind", None, "mine.: kind has no class for row 7, got None"),
+        ("words", ["x", "y"], r"mine.: words must be one text a row, got \['x', 'y'\] in row 7"),
+        ("img", broken, "mine.: image 7 cannot be read: cannot identify image file$"),
+        ("img", None, "mine.: image 7 cannot be read: expected an image, got None"),
+    ):
+        rows = {name: list(table[name]) for name in table.features} | {"words": [None] * 12}
+        rows[column][7] = value
+        own = datasets.Dataset.from_dict(rows, features=datasets.Features(features))
+        folder = tmp_path / f"mine{len(list(tmp_path.iterdir()))}"
+        own.save_to_disk(folder)
+        with pytest.raises(InputError, match=part):
+            HuggingFace(str(folder), caption="words")
+    own.remove_columns("kind").add_column("kind", ["a", None] * 6).save_to_disk(tmp_path / "gap")
+    with pytest.raises(InputError, match="kind has no class for row 1, got None"):
+        HuggingFace(str(tmp_path / "gap"), label="kind")
     images = [image(0), image(1)]
     features = datasets.Features(img=datasets.Image(), second=datasets.Image())
     twice = datasets.Dataset.from_dict({"img": images, "second": images}, features=features)

@@ -91,8 +91,10 @@ def _one_line(text: str) -> str:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen = {id(error)}  # causes may form a circle, as those of Hydra's parser do
     cause = error.__cause__ or error.__context__
-    while cause is not None:
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
         yield cause
         cause = cause.__cause__ or cause.__context__
 

@@ -5,12 +5,53 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 
 from flowgen.cli.console import say
 
 NAME = "few_steps.json"
 """File of the table in the run folder; the plot lies beside it."""
+
+
+def check_table(cfg: DictConfig, held_out: int) -> None:
+    """Look at the settings of the table before the first step: it is made after the last one.
+
+    Args:
+        cfg: Of the run.
+        held_out: How many samples the data hold out; 2 are needed to compare with.
+
+    Raises:
+        InputError: If a number is out of range, a measure cannot be built, or there is nothing to
+            compare with.
+    """
+    from flowgen.cli.assemble import make
+    from flowgen.core import InputError
+
+    table, steps = cfg.table, cfg.table.num_steps
+    if not isinstance(steps, ListConfig) or not steps or not all(_whole(n, 1) for n in steps):
+        told = list(steps) if isinstance(steps, ListConfig) else steps
+        raise InputError(f"table.num_steps must be whole numbers >= 1, got {told}")
+    for name, least in (("reference_steps", 1), ("chunk", 1), ("seed", 0)):
+        if not _whole(table[name], least):
+            raise InputError(f"table.{name} must be a whole number >= {least}, got {table[name]}")
+    if table.num_samples == 0:
+        return
+    if not _whole(table.num_samples, 2):
+        raise InputError(
+            f"table.num_samples must be a whole number >= 2, or 0 for no table, got "
+            f"{table.num_samples}"
+        )
+    if held_out < 2:
+        raise InputError(
+            f"the data hold out {held_out} samples and the table compares with 2 at least: write "
+            "table.num_samples=0 for no table"
+        )
+    for name, node in table.measures.items():
+        make(node, f"table.measures.{name}")
+
+
+def _whole(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def write_table(cfg: DictConfig, folder: Path) -> None:
@@ -21,20 +62,17 @@ def write_table(cfg: DictConfig, folder: Path) -> None:
         folder: The run folder, with the student's last checkpoint.
 
     Raises:
-        InputError: If a number is out of range or no measure fits.
+        InputError: If no measure fits.
     """
     from flowgen.cli.assemble import data_set, make
     from flowgen.cli.student import guided_teacher_of
     from flowgen.cli.train import LOADER_KEYS
-    from flowgen.core import InputError
     from flowgen.evaluation import Setting, fitting, protocol, rows_text, save_plot
     from flowgen.pipeline import atomic, load
 
     if cfg.table.num_samples == 0:
         return
     steps = list(cfg.table.num_steps)
-    if not steps or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in steps):
-        raise InputError(f"table.num_steps must be whole numbers >= 1, got {steps}")
     student = load(folder, trust_code=bool(cfg.trust_code))
     if cfg.guidance_range is not None:
         student = student.guided(float(make(cfg.guidance, "guidance").scale))

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from flowgen.cli.errors import UsageError
 from flowgen.cli.flags import Flags, parse_flags
-from flowgen.cli.jobs import job_number
+from flowgen.cli.jobs import job_number, words_of_job
 from flowgen.cli.overrides import OverrideCheck
 from flowgen.cli.verbs import Verb
 
@@ -110,23 +110,19 @@ def _launcher(overrides: Sequence[str]) -> str | None:
 
 def _job_argv(ours: list[str], verb: Verb, words: Sequence[str], line: Flags) -> list[str]:
     """Return the command line that repeats the present job alone, as DDP's launcher will do."""
-    from hydra.core.hydra_config import HydraConfig
-
     if job_number() is None:
         return ours
     front = ours[: len(ours) - len(words)] if ours[-len(words) :] == [*words] else [ours[0]]
     if front == ours[:1] and not ours[0].endswith(f"{verb.config_name}.py"):
         front.append(verb.name)
     flags = [word for word in line.flags if word not in ("-m", "--multirun")]
-    return [*front, *flags, *HydraConfig.get().overrides.task]
+    return [*front, *flags, *words_of_job()]
 
 
 def _announce(jobs: int) -> None:
-    from hydra.core.hydra_config import HydraConfig
-
     number = job_number()
     if number is not None:
-        what = " ".join(HydraConfig.get().overrides.task)
+        what = " ".join(words_of_job())
         sys.stdout.write(f"--- job {number + 1} of {jobs}: {what}\n")
         sys.stdout.flush()
 

@@ -1,5 +1,7 @@
 """What a verb may ask about the job it runs in."""
 
+from typing import Any
+
 
 def job_number() -> int | None:
     """Return the number of this job inside a ``--multirun``, from 0, or None in a single run.
@@ -16,3 +18,16 @@ def job_number() -> int | None:
     if hydra.mode is not RunMode.MULTIRUN or OmegaConf.is_missing(hydra.job, "num"):
         return None
     return int(hydra.job.num)
+
+
+def words_of_job() -> list[str]:
+    """Return the overrides of this job as they were written, references to nodes unresolved.
+
+    Hydra must be running: a text such as ``a=${b}`` would else be read with the value of ``b`` in
+    it, which is no override any more.
+    """
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    words: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)  # pyright: ignore[reportArgumentType]
+    return words

@@ -43,7 +43,7 @@ def _dispatch(words: list[str], folder: Path | None) -> int:
         return module.run(rest, folder or find_config_dir())
     verb = verb_named(command)
     if verb is None:
-        raise UsageError(_unknown(command))
+        raise UsageError(_unknown(words))
     if _HELP & set(rest):
         return _help([command], folder)
     from flowgen.cli.hydra_app import run_verb
@@ -52,7 +52,8 @@ def _dispatch(words: list[str], folder: Path | None) -> int:
 
 
 def _help(words: list[str], folder: Path | None) -> int:
-    topic = next((word for word in words if not word.startswith("-")), None)
+    topics = [word for word in words if not word.startswith("-")]
+    topic = topics[0] if topics else None
     if topic is None:
         text = overview()
     elif topic in COMMANDS:
@@ -60,14 +61,21 @@ def _help(words: list[str], folder: Path | None) -> int:
     elif verb := verb_named(topic):
         text = verb_help(verb, ConfigTree((folder or find_config_dir(),)))
     else:
-        raise UsageError(_unknown(topic))
+        raise UsageError(_unknown(topics))
     sys.stdout.write(text)
     return 0
 
 
-def _unknown(command: str) -> str:
+def _unknown(words: Sequence[str]) -> str:
+    """Return what to say of words of which the first is no verb."""
+    command = words[0]
     known = [*VERBS, *COMMANDS, "help"]
     if "=" in command:
         return f"'{command}' comes before the verb: write flowgen train {command}"
+    # A verb of two words, its hyphen left out, or turned round: data check.
+    first = words[:2]
+    for both in ("-".join(first), "-".join(first[::-1])):
+        if verb := verb_named(both):
+            return f"no verb '{' '.join(first)}'; did you mean '{verb.name}'?"
     hint = did_you_mean(command, known)
     return f"no verb '{command}'{hint or '; verbs: ' + ', '.join(known)}"

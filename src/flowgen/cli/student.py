@@ -14,13 +14,14 @@ from flowgen.distill import Frozen
 from flowgen.models import (
     GUIDANCE,
     PROMPT,
+    Autoguidance,
     Conditioners,
     ConsistencyField,
     ScaleConditioner,
     ToldScale,
 )
 from flowgen.paths import AffinePath, Velocity, check_agreement, check_conventions
-from flowgen.pipeline import Pipeline, teacher_pipeline
+from flowgen.pipeline import Pipeline, load, teacher_pipeline
 from flowgen.pipeline.source_data import KEY as SOURCE_KEY
 from flowgen.training import FlowModule
 from flowgen.training.state import start_from
@@ -49,7 +50,11 @@ def guided_teacher_of(cfg: DictConfig) -> Pipeline:
     Raises:
         InputError: If it cannot be read, is none, or cannot be guided so.
     """
-    return teacher_of(cfg).guided(make(cfg.guidance, "guidance"))
+    guidance = make(cfg.guidance, "guidance")
+    guided = teacher_of(cfg).guided(guidance)
+    if isinstance(guidance, Autoguidance) and isinstance(guidance.weak, torch.nn.Module):
+        guided.add_module("weak", guidance.weak)  # a part, so that it moves with the teacher
+    return guided
 
 
 def fill_student(cfg: DictConfig, overridden: Sequence[str]) -> None:
@@ -165,11 +170,46 @@ def fill_weights(flow: FlowModule, cfg: DictConfig) -> None:
         say("student   starts as its teacher, in all layers")
 
 
+def check_checkpoint(flow: FlowModule, cfg: DictConfig) -> None:
+    """Raise unless ``cfg.checkpoint``, given beside a teacher, has the conventions of the student.
+
+    Other weights would fit as well, and their output be read as what it is not.
+
+    Raises:
+        InputError: Naming what differs: path, prediction, scale of the inputs or codec.
+    """
+    found = load(cfg.checkpoint, device="cpu", trust_code=bool(cfg.trust_code))
+    own, other = flow.pipeline.config, found.config
+    pairs = {
+        name: (other.get("field", {}).get(name), own["field"].get(name))
+        for name in ("path", "prediction", "data_std")
+    } | {"codec": (other.get("codec"), own["codec"])}
+    # The same path may be written in two ways.
+    same = _same_path(found.field.path, flow.pipeline.field.path)
+    for name, (had, wanted) in pairs.items():
+        if had != wanted and not (name == "path" and same):
+            raise InputError(
+                f"checkpoint={cfg.checkpoint} and teacher={cfg.teacher} differ in {name}: {had} "
+                f"and {wanted}; give a student of this teacher"
+            )
+
+
+def _same_path(one: Any, other: Any) -> bool:
+    if not (isinstance(one, AffinePath) and isinstance(other, AffinePath)):
+        return False
+    t = torch.linspace(0.01, 0.99, 9)  # inside, where every path is finite
+    both = one.coefficients(t), other.coefficients(t)
+    return all(
+        torch.allclose(*(getattr(each, name) for each in both), atol=1e-5)
+        for name in ("alpha", "sigma")
+    )
+
+
 def check_start(flow: FlowModule, cfg: DictConfig, batch: dict[str, torch.Tensor]) -> None:
     """Raise unless teacher, student and data agree, before the first step.
 
     One batch tells whether the teacher's velocity is one of these data on this path, and whether
-    the student's is the teacher's.
+    the student's is the teacher's, unless it starts as another student (``cfg.checkpoint``).
 
     Args:
         flow: With the student's first weights.
@@ -195,6 +235,8 @@ def check_start(flow: FlowModule, cfg: DictConfig, batch: dict[str, torch.Tensor
         check_conventions(known, path, pair, generator=generator).require()
     except InputError as error:
         raise InputError(f"teacher={cfg.teacher} does not fit the data: {error}") from error
+    if cfg.checkpoint is not None:
+        return
     training = field.training
     field.eval()
     check_agreement(_Velocity(field), known, path, pair, generator=generator)

@@ -12,6 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from flowgen.cli.console import say
+from flowgen.cli.jobs import job_number, words_of_job
 
 LOADER_KEYS = ("batch_size", "num_workers")
 """Settings of the ``data`` group that belong to the loader, not to the data set."""
@@ -61,7 +62,7 @@ def run(cfg: DictConfig) -> Path:
     from flowgen.cli.compiling import compile_network
     from flowgen.cli.conditions import use_data
     from flowgen.cli.dry_run import dry_run
-    from flowgen.cli.few_steps import write_table
+    from flowgen.cli.few_steps import check_table, write_table
     from flowgen.cli.fit_coupling import training_set
     from flowgen.cli.pretrained import check_latents, fill_pretrained, start_pretrained
     from flowgen.cli.resume import Start, automatic, config_of_run, resumed
@@ -107,6 +108,7 @@ def run(cfg: DictConfig) -> Path:
     fill_facts(cfg, data)
     if cfg.teacher is not None:
         student.check_data(cfg)
+        check_table(cfg, len(data.test))
     if pretrained is not None:
         check_latents(cfg, pretrained)
     start = Start()
@@ -143,6 +145,9 @@ def run(cfg: DictConfig) -> Path:
     loader = _loader(cfg, data, trainer, flow)
     rows = learnt_from(data).__getitems__(_rows_to_pair(cfg, data, trainer))
     if cfg.checkpoint is not None and wanted is None:
+        if cfg.teacher is not None:
+            student.check_checkpoint(flow, cfg)
+            student.check_start(flow, cfg, rows)
         fill_weights(flow, cfg.checkpoint)
     elif pretrained is not None and start.folder is None:
         start_pretrained(flow, pretrained)
@@ -196,7 +201,6 @@ def run_folder(given: str | None, name: str, *, first: bool = True) -> Path:
     Raises:
         InputError: If the folder given already holds a run.
     """
-    from flowgen.cli.jobs import job_number
     from flowgen.core import InputError
     from flowgen.pipeline.checkpoint import LAST
 
@@ -220,13 +224,13 @@ def run_folder(given: str | None, name: str, *, first: bool = True) -> Path:
 
 
 def overrides() -> list[Any]:
-    """Return the overrides of this job, parsed; none where Hydra does not run."""
+    """Return the overrides of this job, parsed as they were written; none where no Hydra runs."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     if not HydraConfig.initialized():
         return []
-    return OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))
+    return OverridesParser.create().parse_overrides(words_of_job())
 
 
 def _loader(cfg: DictConfig, data: Any, trainer: Any, flow: Any) -> Any:

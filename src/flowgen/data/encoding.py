@@ -13,7 +13,16 @@ from torch import Tensor
 
 from flowgen.core import InputError
 from flowgen.data.autoencoder import digest_of, encoded, own_scaling, read_autoencoder
-from flowgen.data.latents import AUTOENCODER, HEADER, MEAN, STD, TRAIN, Header, image_digest
+from flowgen.data.latents import (
+    AUTOENCODER,
+    HEADER,
+    MEAN,
+    STD,
+    TRAIN,
+    Header,
+    image_digest,
+    word_digests,
+)
 from flowgen.data.protocol import DataSet
 from flowgen.data.whole import whole
 
@@ -94,6 +103,7 @@ def write_latents(
         tuple(tensors[MEAN].shape[1:]),
         tuple(mean.tolist()),
         tuple(std.tolist()),
+        word_digests(data),
     )
     folder.mkdir(parents=True, exist_ok=True)
     network.to("cpu").save_pretrained(folder / AUTOENCODER, safe_serialization=True)

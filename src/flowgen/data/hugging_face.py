@@ -3,13 +3,15 @@
 The images are decoded once into memory.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from flowgen.core import InputError
 from flowgen.data.image_files import pixels_of
-from flowgen.data.labelled_images import LabelledImages, check_form, stacked
+from flowgen.data.labelled_images import LabelledImages, check_form, reason, stacked
 from flowgen.data.splits import check_holdout
 
 
@@ -32,8 +34,8 @@ class HuggingFace(LabelledImages):
         seed: Of the split and of the augmentation, non-negative.
 
     Raises:
-        InputError: If the library or the data set is missing, a column does not fit, an image
-            cannot be read, or an argument is out of range.
+        InputError: If the library or the data set is missing, a column does not fit, a row has no
+            class or no readable image, or an argument is out of range.
     """
 
     def __init__(
@@ -59,25 +61,13 @@ class HuggingFace(LabelledImages):
             raise InputError(f"{path} has no column of images; it has {', '.join(table.features)}")
         label = _column(table, label, "ClassLabel", "label")
         caption = _column(table, caption, None, "caption")
-        from PIL import Image
-
-        images = []
-        for row, own in enumerate(table[image]):
-            try:
-                images.append(pixels_of(own, size=form, channels=channels))
-            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-                raise InputError(f"{path}: image {row} cannot be read: {error}") from error
-        names, classes = None, None
-        if label is not None:
-            names = getattr(table.features[label], "names", None)
-            values = table[label]
-            classes = [names[value] if names else str(value) for value in values]
-        captions = None
-        if caption is not None:
-            captions = [" ".join(str(text or "").split()) for text in table[caption]]
+        names = None if label is None else getattr(table.features[label], "names", None)
+        # Before the images, whose decoding takes longest.
+        classes = None if label is None else _classes(table[label], names, f"{path}: {label}")
+        captions = None if caption is None else _captions(table[caption], f"{path}: {caption}")
         super().__init__(
             Path(path).name,
-            stacked(images, path),
+            stacked(_images(table[image], form, channels, path), path),
             classes,
             captions,
             label_names=names,
@@ -110,6 +100,60 @@ def _table(path: str, name: str | None, split: str, *, download: bool) -> Any:
         line = " ".join(str(error).split())[:200]
         raise InputError(f"no data set of Hugging Face at '{path}': {line}") from error
     return found
+
+
+def _images(column: Iterable[Any], size: tuple[int, int], channels: int, path: str) -> list[Tensor]:
+    """Return the images of a column, uint8 ``(channels, h, w)`` each."""
+    from PIL import Image
+
+    images: list[Tensor] = []
+    try:
+        for own in column:
+            if not isinstance(own, Image.Image):
+                raise ValueError(f"expected an image, got {_short(own)}")
+            images.append(pixels_of(own, size=size, channels=channels))
+    except Exception as error:  # the library decodes as it goes, and Pillow raises many kinds
+        line = reason(error) or type(error).__name__
+        raise InputError(f"{path}: image {len(images)} cannot be read: {line}") from error
+    return images
+
+
+def _classes(column: Iterable[Any], names: Sequence[str] | None, where: str) -> list[str]:
+    """Return the class of each row by name; a value without a name is none, like the library's -1.
+
+    Args:
+        column: Numbers of ``names``, or any numbers or words where there are no names.
+        names: Of the classes, or None.
+        where: For the message: data set and column.
+    """
+    found = []
+    for row, own in enumerate(column):
+        known = isinstance(own, (int, float, str))
+        if names is not None:
+            known = isinstance(own, int) and 0 <= own < len(names)
+        if not known:
+            raise InputError(
+                f"{where} has no class for row {row}, got {_short(own)}: give all rows one, or "
+                "leave out those without"
+            )
+        found.append(str(own) if names is None else names[own])
+    return found
+
+
+def _captions(column: Iterable[Any], where: str) -> list[str]:
+    """Return the caption of each row, empty where it has none."""
+    found = []
+    for row, own in enumerate(column):
+        if own is not None and not isinstance(own, str):
+            raise InputError(f"{where} must be one text a row, got {_short(own)} in row {row}")
+        found.append(" ".join((own or "").split()))
+    return found
+
+
+def _short(value: Any) -> str:
+    """Return a value in one line of at most 60 characters."""
+    line = " ".join(repr(value).split())
+    return line if len(line) <= 60 else f"{line[:57]}..."
 
 
 def _column(table: Any, wanted: str | None, kind: str | None, what: str) -> str | None:

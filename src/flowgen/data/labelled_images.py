@@ -1,5 +1,6 @@
 """Images with names of classes and captions, split and kept in memory: what own sets share."""
 
+import re
 from collections.abc import Sequence
 
 import torch
@@ -100,3 +101,8 @@ def check_form(size: int | Sequence[int], channels: int) -> tuple[int, int]:
     if len(sides) != 2 or any(side < 1 for side in sides):
         raise InputError(f"size must be a side or (h, w), each >= 1 pixel, got {size}")
     return sides[0], sides[1]
+
+
+def reason(error: Exception) -> str:
+    """Return in one line why an image cannot be read, without the address of its stream."""
+    return " ".join(re.sub(r"<\S+ object at 0x[0-9a-fA-F]+>", "", str(error)).split())

@@ -9,7 +9,7 @@ images stay images, so that figures of merit compare images with images.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from flowgen.core import InputError, generator_for
 from flowgen.data.autoencoder import digest_of, read_autoencoder
 from flowgen.data.latent_codec import LatentCodec
 from flowgen.data.protocol import Batch, DataSet, Split
+from flowgen.data.whole import whole
 
 HEADER = "latents.json"
 """Name of the header in its folder."""
@@ -50,6 +51,7 @@ class Header:
         latent_shape: The same of its latents.
         mean: Of each channel of the latents.
         std: Their standard deviations.
+        words: Digests of what numbers stand for, see :func:`word_digests`; none in older folders.
         format: Of the folder.
     """
 
@@ -62,6 +64,7 @@ class Header:
     latent_shape: tuple[int, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    words: Mapping[str, str] = field(default_factory=dict)
     format: int = _FORMAT
 
     @classmethod
@@ -79,6 +82,8 @@ class Header:
             found = content["format"]
             if found != _FORMAT:
                 raise InputError(f"{file} has format {found}, this version knows {_FORMAT}")
+            if not isinstance(content.get("words", {}), dict):
+                raise TypeError("words must be digests by name")
             lists = {key: tuple(value) for key, value in content.items() if type(value) is list}
             return cls(**{**content, **lists})
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -141,17 +146,13 @@ class LatentData:
 
     Raises:
         InputError: If the folder is no whole folder of latents, its autoencoder was changed, or the
-            images are not those that were encoded.
+            images, their labels, captions or classes are not those that were encoded.
     """
 
     def __init__(self, folder: str | Path, images: DataSet) -> None:
         place = Path(folder).expanduser()
         header = Header.read(place)
-        if digest := _difference(header, images):
-            raise InputError(
-                f"the latents of {folder} are of other images than data.images: {digest}; encode "
-                "them again by flowgen encode"
-            )
+        _require_same(folder, _difference(header, images))
         # A name that is no folder would be looked for on the hub.
         if not (place / AUTOENCODER / "config.json").is_file():
             raise InputError(f"{place} has lost its autoencoder: run flowgen encode again")
@@ -177,7 +178,9 @@ class LatentData:
             header.digest,
         )
         self.codec.network.load_state_dict(network.state_dict())
-        self.encoded: Split = LatentSplit(place / TRAIN)
+        encoded = LatentSplit(place / TRAIN)
+        _require_same(folder, _other_numbers(encoded, images))
+        self.encoded: Split = encoded
 
     @property
     def train(self) -> Split:
@@ -190,6 +193,14 @@ class LatentData:
         return self.images.test
 
 
+def _require_same(folder: str | Path, difference: str) -> None:
+    if difference:
+        raise InputError(
+            f"the latents of {folder} are of other images than data.images: {difference}; encode "
+            "them again by flowgen encode"
+        )
+
+
 def _difference(header: Header, images: DataSet) -> str:
     """Return how a data set differs from the one that was encoded; nothing where it does not."""
     if tuple(images.shape) != header.image_shape:
@@ -198,7 +209,48 @@ def _difference(header: Header, images: DataSet) -> str:
         return f"{len(images.train)} training images, not {header.num_images}"
     if image_digest(images) != header.image_digest:
         return "their pixels differ"
+    for what, digest in word_digests(images).items():
+        # Folders of older versions have no digests; for them the numbers of all rows are compared.
+        if header.words.get(what, digest) != digest:
+            return f"their {what} differ"
     return ""
+
+
+def _other_numbers(encoded: LatentSplit, images: DataSet) -> str:
+    """Return which numbers of images are not those beside their latents; nothing where all are.
+
+    Captions can move between images that keep their words and pixels, so each row is looked at.
+    """
+    start = 0
+    for batch in whole(images.train):
+        stop = start + len(batch.pop("x_1"))
+        for name in sorted({*batch, *encoded.others}):
+            own, kept = batch.get(name), encoded.others.get(name)
+            if own is None or kept is None or not torch.equal(own, kept[start:stop]):
+                return f"their numbers of {name} differ"
+        start = stop
+    return ""
+
+
+def word_digests(data: DataSet) -> dict[str, str]:
+    """Return digests of captions, names of labels and names of other classes.
+
+    Batches hold numbers of them alone, which mean something else once a list is another.
+
+    Returns:
+        By what they are of: 16 hexadecimal digits of SHA-256 each.
+    """
+    captions, names = getattr(data, "captions", None), data.label_names
+    classes = {name: list(own) for name, own in getattr(data, "classes", {}).items()}
+    lists = {
+        "captions": None if captions is None else list(captions),
+        "names of labels": None if names is None else list(names),
+        "names of classes": classes,
+    }
+    return {
+        what: hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:16]
+        for what, own in lists.items()
+    }
 
 
 def image_digest(data: DataSet) -> str:

@@ -7,16 +7,23 @@ be a number or a name. The images are decoded once into memory.
 import glob
 import io
 import re
-import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
+from tarfile import (
+    EOFHeaderError,  # pyright: ignore[reportAttributeAccessIssue]
+    HeaderError,
+    ReadError,
+    TarFile,
+    TarInfo,
+)
 
 from flowgen.core import InputError
 from flowgen.data.image_files import SUFFIXES, read_image
-from flowgen.data.labelled_images import LabelledImages, check_form, stacked
+from flowgen.data.labelled_images import LabelledImages, check_form, reason, stacked
 from flowgen.data.splits import check_holdout
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_BLOCK = 1 << 20  # bytes read at once
 
 
 class WebDataset(LabelledImages):
@@ -31,8 +38,8 @@ class WebDataset(LabelledImages):
         seed: Of the split and of the augmentation, non-negative.
 
     Raises:
-        InputError: If there is no shard, a shard or an image cannot be read, there are no images,
-            only some images have a class, or an argument is out of range.
+        InputError: If there is no shard, a shard is damaged or cut short, an image cannot be read,
+            there are no images, only some have a class, or an argument is out of range.
     """
 
     def __init__(
@@ -54,7 +61,7 @@ class WebDataset(LabelledImages):
             try:
                 images.append(read_image(io.BytesIO(parts[suffix]), size=form, channels=channels))
             except ValueError as error:
-                raise InputError(f"{where}.{suffix} cannot be read: {error}") from error
+                raise InputError(f"{where}.{suffix} cannot be read: {reason(error)}") from error
             classes.append(_text(parts.get("cls")))
             captions.append(_text(parts.get("txt")))
         x = stacked(images, str(shards))
@@ -109,24 +116,54 @@ def _samples(files: Sequence[Path]) -> Iterator[tuple[str, dict[str, bytes]]]:
     """Yield the place of each sample and its parts by suffix; members of one stand together."""
     for file in files:
         key, parts = "", {}
-        try:
-            with tarfile.open(file) as archive:
-                for member in archive:
-                    name = PurePosixPath(member.name)
-                    stream = archive.extractfile(member)
-                    if stream is None or name.name.startswith("."):
-                        continue
-                    stem, _, suffix = name.name.partition(".")
-                    own = str(name.with_name(stem))
-                    if own != key and parts:
-                        yield f"{file}: {key}", parts
-                        parts = {}
-                    key = own
-                    parts[suffix.lower()] = stream.read()
-        except (OSError, tarfile.TarError, EOFError) as error:
-            raise InputError(f"{file} is no readable tar file: {error}") from error
+        for member, content in _members(file):
+            name = PurePosixPath(member)
+            if name.name.startswith("."):
+                continue
+            stem, _, suffix = name.name.partition(".")
+            own = str(name.with_name(stem))
+            if own != key and parts:
+                yield f"{file}: {key}", parts
+                parts = {}
+            key = own
+            parts[suffix.lower()] = content
         if parts:
             yield f"{file}: {key}", parts
+
+
+class _Checked(TarInfo):
+    """A member whose header must be whole: at a bad one tarfile takes the archive to have ended."""
+
+    @classmethod
+    def fromtarfile(cls, tarfile: TarFile) -> "_Checked":
+        try:
+            return super().fromtarfile(tarfile)
+        except EOFHeaderError:  # the zeros at the end
+            raise
+        except HeaderError as error:
+            raise ReadError(f"damaged or cut short, {error}") from error
+
+
+def _members(file: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield name and content of the members of a shard, which is read to its very end.
+
+    Raises:
+        InputError: If it does not end with blocks of zeros, or a checksum does not fit.
+    """
+    try:
+        with TarFile.open(file, tarinfo=_Checked) as archive:
+            for member in archive:
+                if (stream := archive.extractfile(member)) is not None:
+                    yield member.name, stream.read()
+            # One block of zeros was read as the header that ends it; the rest must be zeros too.
+            # To its end, where gzip compares the checksum.
+            assert archive.fileobj is not None
+            while rest := archive.fileobj.read(_BLOCK):
+                if rest.strip(b"\0"):
+                    raise ReadError("damaged, there is more after its end")
+    except Exception as error:  # of each compression its own kinds
+        line = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise InputError(f"{file} is no readable tar file: {line.rstrip(':')}") from error
 
 
 def _text(content: bytes | None) -> str | None:

@@ -110,12 +110,15 @@ def check_range(scales: Sequence[float]) -> tuple[float, float]:
     """Return a range of scales as two numbers.
 
     Raises:
-        InputError: Unless they are two, rising, finite, at least 0, with 1 between them.
+        InputError: Unless they are two numbers, rising, finite, at least 0, with 1 between them.
     """
-    found = [float(scale) for scale in scales]
+    try:
+        found = [float(scale) for scale in scales]
+    except (TypeError, ValueError):
+        found = []
     if len(found) != 2 or not 0 <= found[0] <= 1 <= found[1] < math.inf or found[0] == found[1]:
         raise InputError(
             "guidance_range must be two rising scales with 1 (no guidance, where the student "
-            f"begins) between them, e.g. [1, 4], got {found}"
+            f"begins) between them, e.g. [1, 4], got {scales}"
         )
     return found[0], found[1]
