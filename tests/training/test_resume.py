@@ -1,5 +1,6 @@
 """A run goes on exactly: in one process, with the parts of the library alone."""
 
+import csv
 import errno
 import os
 import signal
@@ -157,9 +158,7 @@ def test_more_steps_follow_the_new_schedule(tmp_path):
 
     train(tmp_path, module=module(4), steps=4)
     train(tmp_path, module=module(8), steps=8, content=last(tmp_path))
-    rates = [
-        float(line.split(",")[3]) for line in (tmp_path / "metrics.csv").open().readlines()[1:]
-    ]
+    rates = [float(row["lr"]) for row in csv.DictReader((tmp_path / "metrics.csv").open())]
     # At step 4 of 4 the rate was zero, and after step 8 of 8 it is again.
     assert rates == pytest.approx([0.0, 0.0])
     train(tmp_path, module=module(8), steps=6, content=last(tmp_path))

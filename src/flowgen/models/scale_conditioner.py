@@ -106,8 +106,8 @@ class ScaleConditioner:
         return {GUIDANCE: torch.full((n,), self.scale, dtype=torch.float32, device=device)}
 
 
-def check_range(scales: Sequence[float]) -> tuple[float, float]:
-    """Return a range of scales as two numbers.
+def check_range(scales: Any) -> tuple[float, float]:
+    """Return a range of scales as two numbers; what a user wrote may be anything.
 
     Raises:
         InputError: Unless they are two numbers, rising, finite, at least 0, with 1 between them.
