@@ -5,6 +5,9 @@ import hashlib
 import http.server
 import json
 import threading
+from contextlib import contextmanager
+
+from huggingface_hub import constants
 
 TOKEN = "hf_good"
 
@@ -147,3 +150,19 @@ class Server:
         asked.end_headers()
         if asked.command != "HEAD":
             asked.wfile.write(data)
+
+
+@contextmanager
+def served(monkeypatch, cache):
+    """Let huggingface_hub talk to a server, which is yielded, and keep its files in a folder."""
+    server = Server()
+    for name, value in {
+        "ENDPOINT": server.url,
+        "HUGGINGFACE_CO_URL_TEMPLATE": server.url + "/{repo_id}/resolve/{revision}/{filename}",
+        "HF_HUB_OFFLINE": False,
+        "HF_HUB_DISABLE_XET": True,
+        "HF_HUB_CACHE": str(cache),
+    }.items():
+        monkeypatch.setattr(constants, name, value)
+    yield server
+    server.close()

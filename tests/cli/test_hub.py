@@ -16,26 +16,17 @@ from flowgen.cli.restore import home
 from flowgen.pipeline import description
 from flowgen.pipeline.checkpoint import KEY
 from flowgen.pipeline.export import Facts, Hub, forms, model_card
-from hub_server import TOKEN, Server
+from hub_server import TOKEN, served
 from small import built, image_config, vector_config
 
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    server = Server()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
-    for name, value in {
-        "ENDPOINT": server.url,
-        "HUGGINGFACE_CO_URL_TEMPLATE": server.url + "/{repo_id}/resolve/{revision}/{filename}",
-        "HF_HUB_OFFLINE": False,
-        "HF_HUB_DISABLE_XET": True,
-        "HF_HUB_CACHE": str(tmp_path / "cache"),
-        "HF_TOKEN_PATH": str(tmp_path / "none"),
-    }.items():
-        monkeypatch.setattr(constants, name, value)
-    yield server
-    server.close()
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "none"))
+    with served(monkeypatch, tmp_path / "cache") as server:
+        yield server
 
 
 def run_folder(place, config):

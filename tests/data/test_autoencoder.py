@@ -4,13 +4,12 @@ import json
 
 import pytest
 import torch
-from huggingface_hub import constants
 
 import tiny_diffusers as tiny
 from flowgen.core import InputError
 from flowgen.data import LatentCodec, built, decoded, encoded, read_autoencoder
 from flowgen.data.autoencoder import KINDS, digest_of
-from hub_server import Server
+from hub_server import served
 
 LEVELS = {
     "down_block_types": ["DownEncoderBlock2D"] * 2,
@@ -94,17 +93,8 @@ def test_every_kind_there_and_back_by_path_and_in_a_codec(kind, tmp_path):
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    server = Server()
-    for name, value in {
-        "ENDPOINT": server.url,
-        "HUGGINGFACE_CO_URL_TEMPLATE": server.url + "/{repo_id}/resolve/{revision}/{filename}",
-        "HF_HUB_OFFLINE": False,
-        "HF_HUB_DISABLE_XET": True,
-        "HF_HUB_CACHE": str(tmp_path / "cache"),
-    }.items():
-        monkeypatch.setattr(constants, name, value)
-    yield server
-    server.close()
+    with served(monkeypatch, tmp_path / "cache") as server:
+        yield server
 
 
 @pytest.mark.parametrize("inside", ["", "vae/"])

@@ -261,13 +261,16 @@ def _loader(dataset: Split, batches: Batches, num_workers: int) -> DataLoader[Ba
 
 
 class _Loader(DataLoader[Batch]):
-    """Without workers the batches are fetched as they are, which is half the time of small ones."""
+    """Without workers the batches are fetched here and now, without the bookkeeping of torch's."""
 
     def __iter__(self) -> Any:
         """Yield the collated batches of ``batch_sampler``."""
         if self.num_workers or self.pin_memory:
             return super().__iter__()
-        return map(self.dataset.__getitems__, self.batch_sampler)  # pyright: ignore
+        # Of this file: a fetcher of whole batches, and their order.
+        fetch: Any = self.dataset
+        order: Any = self.batch_sampler
+        return map(fetch.__getitems__, order)
 
 
 def _as_is(batch: Any) -> Any:

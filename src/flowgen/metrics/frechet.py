@@ -47,19 +47,20 @@ def frechet_distance(
         raise InputError(f"means must be ({d},) and covariances ({d}, {d})")
     if not all(bool(value.isfinite().all()) for value in (*means, *covs)):
         raise InputError("means and covariances must be finite")
-    shift = (means[0] - means[1]).square().sum()
-    return float(shift + covs[0].trace() + covs[1].trace() - 2 * _cross(_root(covs[0]), covs[1]))
+    return _squared_w2(means[0] - means[1], covs[0], _root(covs[0]), covs[1])
 
 
 def _root(cov: Tensor) -> Tensor:
+    """Return the symmetric root of a covariance ``(d, d)``."""
     values, vectors = torch.linalg.eigh(cov)
     return (vectors * values.clamp(min=0).sqrt()) @ vectors.mT
 
 
-def _cross(root: Tensor, cov: Tensor) -> Tensor:
-    """Return the trace of the root of ``C_1^(1/2) C_2 C_1^(1/2)``."""
-    middle = root @ cov @ root
-    return torch.linalg.eigvalsh((middle + middle.mT) / 2).clamp(min=0).sqrt().sum()
+def _squared_w2(shift: Tensor, cov: Tensor, root: Tensor, other: Tensor) -> float:
+    """Return the distance by the difference of means ``(d,)``, ``C_1``, its root and ``C_2``."""
+    middle = root @ other @ root
+    cross = torch.linalg.eigvalsh((middle + middle.mT) / 2).clamp(min=0).sqrt().sum()
+    return float(shift.square().sum() + cov.trace() + other.trace() - 2 * cross)
 
 
 class GaussianStatistics:
@@ -173,5 +174,4 @@ class GaussianStatistics:
         mine, theirs = self.cov, other.cov
         if other._root is None:
             other._root = _root(theirs)
-        shift = (self.mean - other.mean).square().sum()
-        return float(shift + mine.trace() + theirs.trace() - 2 * _cross(other._root, mine))
+        return _squared_w2(self.mean - other.mean, theirs, other._root, mine)
