@@ -260,24 +260,24 @@ def table(content: dict[str, Any]) -> str:
 
 
 def draw(content: dict[str, Any], file: Path) -> None:
-    """Draw the distance by evaluations of the best methods, and the teacher's."""
+    """Draw the mean distance by evaluations of the best methods, and the teacher's."""
     from matplotlib.figure import Figure
 
     name = distance_of(content)
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
-    rows = sorted(next(iter(content["teacher"].values())), key=lambda row: row["nfe"])
-    euler = rows[: len(COUNTS)]
-    axes.plot([r["nfe"] for r in euler], [r[name] for r in euler], "k--", label="teacher, Euler")
-    axes.axhline(rows[-1][name], color="0.6", label=f"teacher, {rows[-1]['nfe']} evaluations")
+    teachers = {seed: {"rows": rows} for seed, rows in content["teacher"].items()}
+    most = max(row["nfe"] for row in next(iter(teachers.values()))["rows"])
 
-    def first(item: tuple[str, Any]) -> tuple[int, float]:
-        row = min(next(iter(item[1].values()))["rows"], key=lambda row: row["nfe"])
-        return row["nfe"], row[name]
+    def line(runs: dict[str, Any]) -> tuple[list[int], list[float]]:
+        counts = [n for n in COUNTS if at(runs, n)]
+        return counts, [mean(at(runs, n), name) for n in counts]
 
-    for method, runs in sorted(content["methods"].items(), key=first)[:8]:
-        run = runs[next(iter(runs))]["rows"]
-        axes.plot([r["nfe"] for r in run], [r[name] for r in run], "o-", ms=3, label=method)
+    axes.plot(*line(teachers), "k--", label="teacher, Euler")
+    axes.axhline(mean(at(teachers, most), name), color="0.6", label=f"teacher, {most} evaluations")
+    methods = sorted(content["methods"].items(), key=lambda item: by_first(item, name))
+    for method, runs in methods[:8]:
+        axes.plot(*line(runs), "o-", ms=3, label=method)
     axes.set(xscale="log", xlabel="evaluations", ylabel="Frechet distance, EfficientNet-Lite0")
     axes.set_xticks(COUNTS, [str(n) for n in COUNTS])
     axes.minorticks_off()
