@@ -51,6 +51,13 @@ FIRST = (
 OF_PAIRS = ("reflow", "one_step", "k_step")
 """Methods that learn from pairs of the teacher's flow."""
 
+STARTS = {
+    "adversarial": "velocity_matching",
+    "truncated_consistency": "easy_consistency",
+    "velocity_distillation": "velocity_matching",
+}
+"""Last stages, and the method whose student each goes on with."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -117,8 +124,8 @@ def words_for(method: str, runs: Path, recipe: Recipe, seed: int) -> list[str]:
                 *(f"num_pairs={recipe.num_pairs}", "sampler.num_steps=16"),
             )
         words += ["coupling=made_pairs", f"coupling.folder={pairs}"]
-    if method == "adversarial":
-        words.append(f"checkpoint={runs / f'velocity_matching_{seed}'}")
+    if method in STARTS:
+        words.append(f"checkpoint={runs / f'{STARTS[method]}_{seed}'}")
     return words
 
 

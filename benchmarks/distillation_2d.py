@@ -7,7 +7,8 @@ Trains the recipe `experiment=moons` once, then each method with its own setting
 of updates, and keeps the rows of the table that a distillation ends with: distance to where the
 teacher takes the same noise (root mean square) and 2-Wasserstein distance of 1000 samples to
 held-out data. A method that is in the file already is not run again. About half a minute a method
-and seed on one core. The methods that learn from data alone start from the teacher's weights too.
+and seed on one core. The methods that learn from data alone start from the teacher's weights too,
+last stages from a student that has had as many updates.
 
     OMP_NUM_THREADS=1 python benchmarks/distillation_2d.py FILE --exact --steps 1000
     python benchmarks/distillation_2d.py FILE --exact --table
@@ -30,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from distillation import STARTS
 from torch import Tensor
 
 from flowgen.cli import config_dir
@@ -40,10 +42,7 @@ from flowgen.metrics import rmse
 from flowgen.pipeline import Pipeline, load
 from flowgen.training import few_step
 
-LAST_STAGES = {"adversarial"}
-"""Methods that improve a student, and have a teacher of another kind."""
-
-GUIDED = {"mean_flow_guided"}
+GUIDED = {"mean_flow_guided", "improved_mean_flow_guided"}
 """Methods that need labels, which these data have not."""
 
 WORDS = {"latent_consistency": ["coupling=exact_assignment"]}
@@ -140,7 +139,10 @@ def flowgen(*words: str) -> None:
 
 def distil(folder: str, teacher: Path, method: str, steps: int, seed: int, *words: str) -> Path:
     """Distil a teacher below ``folder`` and return the run folder."""
-    run = Path(folder) / "run"
+    run = Path(folder) / method
+    start = STARTS.get(method)
+    if start is not None:
+        words = (*words, f"checkpoint={distil(folder, teacher, start, steps, seed, *words)}")
     flowgen(
         *("distill", f"teacher={teacher}", f"distill={method}", f"run_dir={run}"),
         *(f"trainer.max_steps={steps}", f"seed={seed}", "trainer=cpu", "callbacks=quiet"),
@@ -276,7 +278,7 @@ def main() -> None:
         sys.exit(f"{arguments.file} was made with steps {made['steps']}, seed {made['seed']}")
     content |= {"commit": commit, "steps": arguments.steps, "seed": arguments.seed}
     known = sorted(file.stem for file in (config_dir() / "distill").glob("*.yaml"))
-    wanted = arguments.methods or [name for name in known if name not in LAST_STAGES | GUIDED]
+    wanted = arguments.methods or [name for name in known if name not in GUIDED]
     if arguments.exact:
         run_exact(arguments, content, wanted)
         return

@@ -131,8 +131,9 @@ def test_interrupted_and_resumed_is_the_same_student(points, tmp_path):
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
-def test_guidance_from_data_needs_labels(points, tmp_path, capsys):
-    assert distil(points, tmp_path / "run", "distill=mean_flow_guided") == 2
+@pytest.mark.parametrize("method", ["mean_flow_guided", "improved_mean_flow_guided"])
+def test_guidance_from_data_needs_labels(method, points, tmp_path, capsys):
+    assert distil(points, tmp_path / "run", f"distill={method}") == 2
     assert "needs a model with labels" in capsys.readouterr().err
 
 

@@ -134,7 +134,9 @@ def test_a_student_reads_what_its_teacher_reads(model, tmp_path):
     assert student.sample(2, cond={"prompt": "red heart"}).shape == (2, 3, 8, 8)
 
 
-@pytest.mark.parametrize("method", ["inductive_moment_matching", "mean_flow_guided"])
+@pytest.mark.parametrize(
+    "method", ["inductive_moment_matching", "mean_flow_guided", "improved_mean_flow_guided"]
+)
 def test_methods_that_look_at_conditions_read_text_as_well(method, model, tmp_path):
     words = [f"distill={method}", "data.batch_size=8", "trainer=cpu", "callbacks=quiet"]
     small = ["trainer.max_steps=2", "table.num_samples=0", f"run_dir={tmp_path / 'run'}"]

@@ -76,18 +76,20 @@ class Settings:
         return [key for key, value in _walk(self._plain) if value == "???"]
 
     @cached_property
-    def names(self) -> dict[str, str]:
-        """Every settable key and group, with the choice it needs (empty if there already)."""
-        names = {key: "" for key, _ in _walk(self._plain)}
+    def names(self) -> dict[str, tuple[str, ...]]:
+        """Every settable key and group, with the choices that have it (none if there already)."""
+        names: dict[str, tuple[str, ...]] = {key: () for key, _ in _walk(self._plain)}
+        there = {*names, *self._tree.groups_of(self._config_name)}
         for group, choices in self._tree.groups_of(self._config_name).items():
-            names.setdefault(group, "")
+            names.setdefault(group, ())
             if group == "experiment":
                 continue
             package = group.replace("/", ".")
             for choice in choices:
                 for key, _ in _walk(self._tree.load(f"{group}/{choice}")):
-                    if key.split(".")[0] != "defaults":
-                        names.setdefault(f"{package}.{key}", f"{group}={choice}")
+                    name = f"{package}.{key}"
+                    if key.split(".")[0] != "defaults" and name not in there:
+                        names[name] = (*names.get(name, ()), f"{group}={choice}")
         return names
 
     def unknown(self, key: str) -> str:
@@ -97,12 +99,13 @@ class Settings:
             return f"'{key}' is '{original}': set that"
         need = self.names.get(key)
         if need:
-            return f"no setting '{key}' here; it belongs to {need}: add {need}"
-        here = [name for name, choice in self.names.items() if not choice]
+            add = need[0] if len(need) == 1 else "one of them"
+            return f"no setting '{key}' here; it belongs to {', '.join(need)}: add {add}"
+        here = [name for name, choices in self.names.items() if not choices]
         hint = did_you_mean(key, here) or did_you_mean(key, self.names)
         guess = hint.split("'")[1] if hint else ""
         if self.names.get(guess):
-            hint = f"{hint[:-1]} (with {self.names[guess]})?"
+            hint = f"{hint[:-1]} (with {self.names[guess][0]})?"
         see = hint or f"; see all with: flowgen config show {self._config_name}"
         return f"no setting '{key}'{see}"
 

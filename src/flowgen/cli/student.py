@@ -8,7 +8,6 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from flowgen.cli.assemble import make
 from flowgen.cli.console import say
-from flowgen.cli.train import LOADER_KEYS
 from flowgen.core import FlowMap, InputError, Pair, VelocityField, generator_for
 from flowgen.distill import Frozen
 from flowgen.models import (
@@ -97,7 +96,7 @@ def fill_student(cfg: DictConfig, overridden: Sequence[str]) -> None:
                     "the teacher does not say what it was trained on; give data=<name>"
                 )
             # Its own size of a batch suits its data, unless the user knows better.
-            kept = [key for key in LOADER_KEYS if f"data.{key}" in overridden]
+            kept = {key.removeprefix("data.").split(".")[0] for key in overridden}
             own = {key: value for key, value in data.items() if key not in kept}
             given: dict[str, Any] = OmegaConf.to_container(cfg.data)  # pyright: ignore[reportAssignmentType]
             cfg.data = {**given, **own}
