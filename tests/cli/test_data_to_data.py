@@ -113,6 +113,18 @@ def test_reflow_on_made_pairs_starts_from_training_images(place):
         assert bool(student.sample(2).double().isfinite().all())
 
 
+def test_a_student_that_would_be_noised_again_is_told_how_to_jump(place, capsys):
+    small = ["data.batch_size=8", "trainer.max_steps=1", "callbacks=quiet", "trainer=cpu"]
+    words = ["teacher=run", "distill=velocity_matching", *small, "table.num_samples=0"]
+    assert main(["distill", *words, "run_dir=no"]) == 2
+    error = capsys.readouterr().err
+    jump = ["sampler=segment", "sampler.grid.nodes=[0,1]", "sampler.num_steps=1"]
+    assert "needs a standard Gaussian source" in error
+    assert f"use {' '.join(jump)}" in error
+    assert main(["distill", *words, *jump, "run_dir=jumps"]) == 0
+    assert flowgen.load("jumps", device="cpu").sample(2).shape[0] == 2
+
+
 def test_a_source_that_is_gone_is_told_and_another_works(place, capsys):
     (place / "origin").rename(place / "away")
     try:

@@ -166,6 +166,27 @@ def test_bad_input_is_told_in_one_line_and_leaves_nothing(words, points, tmp_pat
     assert not folder.exists()
 
 
+def test_steps_of_a_piecewise_student_end_at_its_edges(points, tmp_path, capsys):
+    words = ["distill=piecewise_reflow", "trainer.max_steps=1", "table.num_samples=0"]
+    assert distil(points, tmp_path / "no", *words, "sampler.num_steps=3") == 2
+    error = capsys.readouterr().err
+    assert "sampler.num_steps=3: a step would cross the edge at 0.25" in error
+    assert not (tmp_path / "no").exists()
+    assert distil(points, tmp_path / "run", *words, "sampler.num_steps=8") == 0
+
+
+def test_one_setting_of_the_teachers_data_can_be_changed(points, tmp_path, capsys):
+    words = ["distill=velocity_matching", "trainer.max_steps=1", "table.num_samples=0"]
+    own = OmegaConf.load(points / "config.yaml").data
+    assert distil(points, tmp_path / "run", *words, "+data.distribution.noise=0.5") == 0
+    found = OmegaConf.load(tmp_path / "run" / "config.yaml").data
+    own.distribution.noise, own.batch_size = 0.5, 32
+    assert found == own
+    capsys.readouterr()
+    assert distil(points, tmp_path / "no", *words, "data.distribution.noise=0.5") == 2
+    assert "it belongs to data=moons" in capsys.readouterr().err
+
+
 def test_a_method_from_data_follows_a_teacher_by_overrides(points, tmp_path, capsys):
     """Their values are nodes of the config: read as text, they would be no text to parse."""
     words = [

@@ -151,8 +151,8 @@ def test_condition_assignment_is_optimal_with_its_price_and_swapped_pairs_are_no
     assert float(paired) == pytest.approx(least(total), rel=1e-9)
     # A solver that gets it wrong does not call itself optimal.
     monkeypatch.setattr(
-        "flowgen.couplings.condition_assignment.linear_sum_assignment",
-        lambda cost: (None, torch.arange(n).roll(1).numpy()),
+        "flowgen.couplings.condition_assignment.lap.lapjvh",
+        lambda cost, return_cost: (None, torch.arange(n).roll(1).numpy()),
     )
     wrong = ConditionAssignment(0.4)(given).stats
     assert float(wrong["coupling/optimality"]) < 0.9

@@ -17,7 +17,7 @@ from flowgen.cli.automatic import HALF, SINGLE, fill_precision
 from flowgen.cli.build import make
 from flowgen.cli.conditions import fill_conditions
 from flowgen.core import InputError, Scheduled
-from flowgen.couplings import BridgeEpsilon, Independent, Semidiscrete
+from flowgen.couplings import BridgeEpsilon, Independent
 from flowgen.data import DataSet, DataSource, Header
 from flowgen.paths import BrownianBridge
 from flowgen.pipeline import Pipeline, build, find, load, path_file
@@ -126,8 +126,9 @@ def module(cfg: DictConfig) -> FlowModule:
     given = getattr(objective, SCORE_KEY, True)
     sampled.about[SCORE_KEY] = bool(coupling.score_valid and given)
     sampled.about[INDEPENDENT] = bool(isinstance(coupling, Independent) and given)
-    if isinstance(coupling, Semidiscrete):
-        coupling.check_source(sampled.source)
+    # A coupling that was fitted to one source, an objective whose students need certain steps.
+    getattr(coupling, "check_source", _anything)(sampled.source)
+    getattr(objective, "check_sampler", _anything)(sampled.sampler)
     _check_bridge(coupling, getattr(sampled.field, "path", None))
     check_sampler(sampled.sampler, sampled.source, sampled.about, sampled.field)
     flow = FlowModule(
@@ -151,6 +152,10 @@ def module(cfg: DictConfig) -> FlowModule:
     except (ValueError, TypeError) as error:
         raise InputError(f"optimizer: {error}") from error
     return flow
+
+
+def _anything(part: object) -> None:
+    """Have no objection."""
 
 
 def _check_bridge(coupling: object, path: object) -> None:

@@ -96,10 +96,10 @@ def fill_student(cfg: DictConfig, overridden: Sequence[str]) -> None:
                     "the teacher does not say what it was trained on; give data=<name>"
                 )
             # Its own size of a batch suits its data, unless the user knows better.
-            kept = {key.removeprefix("data.").split(".")[0] for key in overridden}
-            own = {key: value for key, value in data.items() if key not in kept}
-            given: dict[str, Any] = OmegaConf.to_container(cfg.data)  # pyright: ignore[reportAssignmentType]
-            cfg.data = {**given, **own}
+            merged = OmegaConf.merge(cfg.data, data)
+            for key in (each for each in overridden if each.startswith("data.")):
+                OmegaConf.update(merged, key.removeprefix("data."), OmegaConf.select(cfg, key))
+            cfg.data = merged
         about = teacher.about.get("name") or "student"
         cfg.name = cfg.name or f"{about}_{_method(cfg)}"
 

@@ -23,6 +23,9 @@ from flowgen.objectives import Constant, Distance, Squared, TimeSampler, Uniform
 from flowgen.objectives.flow_matching import common_domain, times_for
 from flowgen.paths import Path
 
+_SAME = 1e-6
+"""Times closer than this are one time."""
+
 
 class Windowed:
     """A field in the time of each row's own window: ``(b - a) v(x, a + (b - a) tau)``.
@@ -134,6 +137,23 @@ class PiecewiseReflow(nn.Module):
             x_t = x + expand(t - begin, x) * chord
         value = self.distance(model(x_t, t, pair.cond) - chord)
         return Loss(self.weighting(t, self.path.coefficients(t)) * value, pair, t)
+
+    def check_sampler(self, sampler: Sampler) -> None:
+        """Look at the sampler of the student.
+
+        Raises:
+            InputError: If one of its steps would cross from a window into the next, where the
+                velocity jumps.
+        """
+        nodes = sampler.grid(sampler.num_steps)
+        crossed = [at for at in self.edges if float((nodes - at).abs().min()) > _SAME]
+        if crossed:
+            raise InputError(
+                f"sampler.num_steps={sampler.num_steps}: a step would cross the edge at "
+                f"{crossed[0]:g} of the windows {list(self.edges)}, where the velocity jumps; "
+                f"steps must end at the edges, as {len(self.edges) - 1} equal ones do where the "
+                "windows are equal"
+            )
 
     @torch.no_grad()
     def chord(

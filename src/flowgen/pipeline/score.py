@@ -53,7 +53,7 @@ def check_sampler(
         InputError: Saying why, and what works.
     """
     name = type(sampler.stepper).__name__
-    instead = "use an ODE sampler such as sampler=heun"
+    instead = _without_noise(field)
     own_noise = isinstance(getattr(field, "path", None), StochasticInterpolant)
     if own_noise and getattr(sampler.stepper, "needs_affine_path", False):
         raise InputError(
@@ -86,6 +86,15 @@ def check_sampler(
             f"{name} needs the score, which this model does not give ({why}): {instead}, or train "
             "with coupling=independent"
         )
+
+
+def _without_noise(field: object) -> str:
+    """Return what to use in place of a stochastic sampler: a map to fixed times can only jump."""
+    edges = getattr(field, "edges", None)
+    if edges is None:
+        return "use an ODE sampler such as sampler=heun"
+    nodes = ",".join(f"{edge:g}" for edge in edges)
+    return f"use sampler=segment sampler.grid.nodes=[{nodes}] sampler.num_steps={len(edges) - 1}"
 
 
 def _check_map(sampler: Sampler, field: object) -> None:
