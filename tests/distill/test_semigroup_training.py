@@ -32,7 +32,7 @@ from flowgen.distill import (
     TwoTimes,
 )
 from flowgen.objectives import EDMLogNormal, LogitNormal, PseudoHuber
-from mixture_map import PATH, fit, mean_error, oracle, student
+from mixture_map import PATH, fit, mean_error, oracle, smooth_student, student
 
 QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 STEPS = 1200
@@ -72,17 +72,20 @@ def ends_by(objective, num_jumps=1, **about):
 
 
 @pytest.mark.slow
-def test_distillation_arrives():
+@pytest.mark.parametrize("distance", [None, PseudoHuber(0.03)], ids=["squared", "huber"])
+def test_distillation_arrives(distance):
     steps = NextStep(LogitNormal(1.0, 1.5), step=0.01, halvings=3)
-    objective = Semigroup(PATH, steps, TeacherHeun(oracle()), weight=PerStep())
-    assert ends_by(objective) < 0.06
+    objective = Semigroup(PATH, steps, TeacherHeun(oracle()), weight=PerStep(), distance=distance)
+    field = smooth_student()
+    fit(field, objective, 2500, 1e-3)
+    assert mean_error(field) < 0.06
 
 
 @pytest.mark.slow
 def test_training_from_data_comes_near():
     steps = NextStep(step=0.01, halvings=4)
     objective = Semigroup(PATH, steps, AlongPath(), weight=PerStep())
-    assert ends_by(objective) < 0.3
+    assert ends_by(objective) < 0.2
 
 
 @pytest.mark.slow
@@ -114,6 +117,16 @@ def test_improved_consistency_training_arrives_with_optimal_pairs(distance, deno
         denoising=denoising,
     )
     assert ends_by(Sorted(objective)) < 0.12
+
+
+@pytest.mark.slow
+def test_easy_consistency_needs_optimal_pairs_on_a_line():
+    """Its distance is the norm itself, under which independent pairs lead to a median."""
+    ratio = Ratio(EDMLogNormal(-1.1, 2.0))
+    about = {"ends": True, "distance": PseudoHuber(1e-4)}
+    objective = Semigroup(PATH, ratio, AlongPath(), weight=PerNoiseStep(), **about)
+    assert ends_by(Sorted(objective)) < 0.1
+    assert ends_by(objective) > 0.2
 
 
 @pytest.mark.slow
@@ -158,10 +171,13 @@ ANYWHERE = {
 }
 
 
+BOUNDS = {"shortcut": 0.25, "halves": 0.12, "alpha": 0.25, "moments": 0.25}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ANYWHERE)
 def test_maps_of_any_length_arrive_in_one_jump_and_in_two(name):
     field = student(anywhere=True)
     fit(field, ANYWHERE[name], STEPS, 1e-3)
-    assert mean_error(field) < 0.25
-    assert mean_error(field, 2) < 0.2
+    assert mean_error(field) < BOUNDS[name]
+    assert mean_error(field, 2) < min(BOUNDS[name], 0.2)
