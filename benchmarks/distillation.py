@@ -125,8 +125,27 @@ def words_for(method: str, runs: Path, recipe: Recipe, seed: int) -> list[str]:
             )
         words += ["coupling=made_pairs", f"coupling.folder={pairs}"]
     if method in STARTS:
+        trained(STARTS[method], runs, recipe, seed)
         words.append(f"checkpoint={runs / f'{STARTS[method]}_{seed}'}")
     return words
+
+
+def trained(method: str, runs: Path, recipe: Recipe, seed: int) -> float | None:
+    """Distil by one method unless it is done, and return the peak of memory in MiB if it was not.
+
+    A run that was broken off begins anew.
+    """
+    folder = runs / f"{method}_{seed}"
+    if folder.exists():
+        if json.loads((folder / "run.json").read_text())["status"] == "finished":
+            return None
+        shutil.rmtree(folder)
+    teacher = runs / f"teacher_{seed}"
+    return flowgen(
+        *("distill", f"teacher={teacher}", f"distill={method}", f"run_dir={folder}"),
+        *words_for(method, runs, recipe, seed),
+        *("callbacks=quiet", "table.num_samples=0"),
+    )
 
 
 def quality(setting: Setting, pipeline: Pipeline) -> dict[str, Any]:
@@ -163,21 +182,7 @@ def distilled(
 ) -> dict[str, Any]:
     """Distil by one method and return its figures."""
     folder = runs / f"{method}_{seed}"
-    memory = None
-    record = folder / "run.json"
-    if folder.exists() and json.loads(record.read_text())["status"] != "finished":
-        shutil.rmtree(folder)
-    if not folder.exists():
-        memory = flowgen(
-            *(
-                "distill",
-                f"teacher={runs / f'teacher_{seed}'}",
-                f"distill={method}",
-                f"run_dir={folder}",
-            ),
-            *words_for(method, runs, recipe, seed),
-            *("callbacks=quiet", "table.num_samples=0"),
-        )
+    memory = trained(method, runs, recipe, seed)
     with (folder / "metrics.csv").open() as file:
         times = [float(row["ms/step"]) for row in csv.DictReader(file) if row.get("ms/step")]
     students = few_step(load(folder), list(COUNTS))
