@@ -5,8 +5,9 @@ import torch
 from torch import nn
 from torch.nn.functional import layer_norm
 
+from flowgen.core import InputError
 from flowgen.distill.forward_mode import jvp
-from flowgen.models import DiT, NonScalingNorm, ScalingNorm, UViT, math_attention
+from flowgen.models import DiT, MMDiT, NonScalingNorm, ScalingNorm, UViT, math_attention
 from flowgen.models.dit import DiTBlock
 from networks import configured, perturbed
 
@@ -121,3 +122,10 @@ def test_a_u_vit_learns_its_shifts_and_its_scales_where_there_are_any():
     torch.testing.assert_close(plain(x, t), default(x, t))
     nn.init.constant_(default.get_parameter("norm.weight"), 1.5)
     assert (default(x, t) - plain(x, t)).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("network", [DiT, UViT, MMDiT])
+def test_a_norm_that_nothing_modulates_is_refused(network):
+    text = {"text_width": 4} if network is MMDiT else {}
+    with pytest.raises(InputError, match="LayerNorm is not: use flowgen.models.ScalingNorm"):
+        network((1, 4, 4), patch=2, width=8, depth=3, heads=2, norm=torch.nn.LayerNorm, **text)

@@ -20,7 +20,7 @@ from flowgen.models.attention import Attention
 from flowgen.models.checks import check_fraction, check_inputs, check_positive
 from flowgen.models.conditioning import TEXT, TEXT_MASK, Classes, ConditionEmbedding
 from flowgen.models.feed_forward import GELUFeedForward, check_ratio
-from flowgen.models.norms import Norm, ScalingNorm
+from flowgen.models.norms import Norm, ScalingNorm, norm_of
 from flowgen.models.patches import Patches
 from flowgen.models.positions import Positions, RotaryPositions
 from flowgen.models.text_readers import CrossAttended, CrossRead, TextReader, TokenSequence
@@ -53,7 +53,7 @@ class DiTBlock(nn.Module):
         read: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.norm = norm(width)
+        self.norm = norm_of(norm, width)
         self.attention = Attention(width, heads, qk_norm=qk_norm)
         self.read = read
         self.mlp = feed_forward(width, mlp_ratio)
@@ -172,7 +172,7 @@ class DiT(nn.Module):
             for _ in range(depth)
         )
         self.positions = positions(self.patches.grid, width, heads)
-        self.norm = norm(width)
+        self.norm = norm_of(norm, width)
         self.out = nn.Linear(width, self.patches.size)
         self._initialise()
 

@@ -20,7 +20,7 @@ from flowgen.models.attention import Attention, KeysValues, attend
 from flowgen.models.checks import check_fraction, check_inputs, check_positive
 from flowgen.models.conditioning import TEXT, TEXT_MASK, Classes, ConditionEmbedding
 from flowgen.models.feed_forward import GELUFeedForward, check_ratio
-from flowgen.models.norms import Norm, ScalingNorm
+from flowgen.models.norms import Norm, ScalingNorm, norm_of
 from flowgen.models.patches import Patches
 from flowgen.models.positions import Positions, RotaryPositions
 from flowgen.models.text_readers import TextReader
@@ -48,7 +48,7 @@ class Stream(nn.Module):
         feed_forward: Callable[[int, float], nn.Module],
     ) -> None:
         super().__init__()
-        self.norm = norm(width)
+        self.norm = norm_of(norm, width)
         self.attention = Attention(width, heads)
         self.mlp = feed_forward(width, mlp_ratio)
         self.dropout = nn.Dropout(dropout)
@@ -137,7 +137,7 @@ class LastBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.image = Stream(width, heads, mlp_ratio, dropout, norm, feed_forward)
-        self.norm = norm(width)
+        self.norm = norm_of(norm, width)
         self.text = KeysValues(width, heads)
 
     def forward(
@@ -235,7 +235,7 @@ class MMDiT(nn.Module):
         # Of every block, and shift and scale of the last norm.
         self.parts = [*(kind.modulations for kind in kinds), 2]
         self.modulation = nn.Linear(width, sum(self.parts) * width)
-        self.norm = norm(width)
+        self.norm = norm_of(norm, width)
         self.out = nn.Linear(width, self.patches.size)
         for module in self.modules():
             if isinstance(module, nn.Linear):

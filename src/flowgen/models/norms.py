@@ -4,11 +4,14 @@
 outliers it amplifies those too; without the scale it cannot.
 """
 
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm
+
+from flowgen.core import InputError
 
 _EPS = 1e-6
 
@@ -29,6 +32,25 @@ class Norm(Protocol):
         It maps ``(b, n, w)`` to the same shape and starts as the plain normalisation.
         """
         ...
+
+
+def norm_of(build: Callable[[int], Norm], width: int) -> Norm:
+    """Return the norm of a network's tokens.
+
+    Args:
+        build: Builds it from the features of a token.
+        width: Those features.
+
+    Raises:
+        InputError: If it is none that can be modulated, as ``torch.nn.LayerNorm`` is not.
+    """
+    built: object = build(width)
+    if not isinstance(built, Norm):
+        raise InputError(
+            f"norm must be modulated by time and condition, and {type(built).__name__} is not: use "
+            "flowgen.models.ScalingNorm or NonScalingNorm"
+        )
+    return built
 
 
 class ScalingNorm(nn.Module):

@@ -24,7 +24,7 @@ from flowgen.models.conditioning import (
     ConditionEmbedding,
 )
 from flowgen.models.feed_forward import GELUFeedForward, check_ratio
-from flowgen.models.norms import Norm, ScalingNorm
+from flowgen.models.norms import Norm, ScalingNorm, norm_of
 from flowgen.models.patches import Patches
 from flowgen.models.text_readers import TextReader
 
@@ -55,7 +55,7 @@ class UViTBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.skip = nn.Linear(2 * width, width) if skip else None
-        self.norm_attention, self.norm_mlp = (norm(width).learned() for _ in range(2))
+        self.norm_attention, self.norm_mlp = (norm_of(norm, width).learned() for _ in range(2))
         self.attention = Attention(width, heads)
         self.mlp = feed_forward(width, mlp_ratio)
         self.dropout = nn.Dropout(dropout)
@@ -156,7 +156,7 @@ class UViT(nn.Module):
             UViTBlock(width, heads, mlp_ratio, dropout, norm, feed_forward, skip=i > half)
             for i in range(depth)
         )
-        self.norm = norm(width).learned()
+        self.norm = norm_of(norm, width).learned()
         self.out = nn.Linear(width, self.patches.size)
         for module in self.modules():
             if isinstance(module, nn.Linear):
