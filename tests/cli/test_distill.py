@@ -56,7 +56,8 @@ def distil(teacher, folder, *words, small=SMALL):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_makes_a_student_that_reloads(method, images, tmp_path, capsys):
-    code = distil(images, tmp_path / "run", f"distill={method}")
+    start = [f"checkpoint={images}"] if method == "velocity_distillation" else []
+    code = distil(images, tmp_path / "run", f"distill={method}", *start)
     assert code == 0, capsys.readouterr().err
     one, other = (flowgen.load(tmp_path / "run", device="cpu") for _ in range(2))
     samples = one.sample(4, seed=1)
@@ -173,6 +174,14 @@ def test_steps_of_a_piecewise_student_end_at_its_edges(points, tmp_path, capsys)
     assert "sampler.num_steps=3: a step would cross the edge at 0.25" in error
     assert not (tmp_path / "no").exists()
     assert distil(points, tmp_path / "run", *words, "sampler.num_steps=8") == 0
+
+
+def test_velocity_distillation_alone_needs_a_student(points, tmp_path, capsys):
+    assert distil(points, tmp_path / "run", "distill=velocity_distillation") == 2
+    error = capsys.readouterr().err
+    assert "give checkpoint=<run of distill=velocity_matching>" in error
+    assert len(error.strip().splitlines()) == 1
+    assert not (tmp_path / "run").exists()
 
 
 def test_one_setting_of_the_teachers_data_can_be_changed(points, tmp_path, capsys):

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from flowgen.cli.assemble import make
 from flowgen.cli.console import say
 from flowgen.core import FlowMap, InputError, Pair, VelocityField, generator_for
-from flowgen.distill import Frozen
+from flowgen.distill import Frozen, VelocityDistillation
 from flowgen.models import (
     GUIDANCE,
     PROMPT,
@@ -154,8 +154,13 @@ def fill_weights(flow: FlowModule, cfg: DictConfig) -> None:
     """Let the student start as its teacher; say which layers have no counterpart.
 
     Raises:
-        InputError: If the weights do not fit.
+        InputError: If the weights do not fit, or the method goes on with a student.
     """
+    if isinstance(flow.objective, VelocityDistillation):
+        raise InputError(
+            "velocity distillation alone goes on with a student that leads to the data, which the "
+            "teacher does not: give checkpoint=<run of distill=velocity_matching>"
+        )
     state = dict(teacher_of(cfg).field.state_dict())
     own = flow.pipeline.field.state_dict()
     beside = [name for name in own if any(part in name for part in _BESIDES)]
