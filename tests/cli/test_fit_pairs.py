@@ -7,6 +7,7 @@ from flowgen.cli import main
 from flowgen.couplings import StoredPairs
 
 POINTS = ["data=moons", "data.num_train=200", "data.num_test=50"]
+CELLS = ["data=cells", "data.types=[Dendritic]", "source=cells"]
 SMALL = ["rows=128", "rounds=2"]
 DIGITS = ["data=digits", "model=mlp_image", "model.width=16", "model.depth=1"]
 SHORT = ["data.batch_size=32", "trainer.max_steps=3", "callbacks=quiet", "trainer=cpu"]
@@ -63,6 +64,7 @@ def test_slips_take_one_line(tmp_path, capsys):
         (["fit-pairs", *POINTS, "out=a.txt"], "written as .safetensors"),
         (["fit-pairs", *POINTS, "rows=100"], "multiple of 64"),
         (["fit-pairs", "data=digits", "source=moons", "out=b.safetensors"], "got (2,) and (1, 8,"),
+        (["fit-pairs", *CELLS, "data.seed=1", *SMALL], "normalised each in its own way"),
         (["fit-pairs", *POINTS, "rounds=0"], "rounds must be >= 1"),
         (["fit-pairs", *POINTS, "epsilon=0"], "epsilon must be > 0"),
         (["fit-pairs", "data=digits", *SMALL], "made with another data set"),

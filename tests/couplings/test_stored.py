@@ -172,6 +172,9 @@ def test_what_does_not_belong_is_refused(tmp_path, data):
         coupling(Pair(pair.x_0, pair.x_1, {"text": torch.ones(4, 2)}))
     with pytest.raises(InputError, match="another source"):
         Stored(file, Gaussian((4,)))
+    coupling.check_source(SOURCE)
+    with pytest.raises(InputError, match="in its own normalisation"):
+        coupling.check_source(Gaussian((3,), std=2.0))
     with pytest.raises(InputError, match="no file at"):
         StoredPairs.load(tmp_path / "none.safetensors")
     (tmp_path / "bad.safetensors").write_bytes(b"no")

@@ -31,6 +31,7 @@ def run(cfg: DictConfig) -> Path:
     from flowgen.core import InputError, TrainingFailedError
     from flowgen.couplings import PairRounds, Sinkhorn, StoredPairs
     from flowgen.couplings.stored_pairs import noise_block
+    from flowgen.data import DataSource
     from flowgen.pipeline import atomic
 
     if cfg.rounds < 1:
@@ -46,6 +47,13 @@ def run(cfg: DictConfig) -> Path:
     x_1, label, digest = training_set(data, cfg.device)
     source = make(cfg.source, "source")
     check_shapes(source, x_1)
+    if isinstance(source, DataSource) and source.codec is not None:
+        own, other = source.codec.to_config(), data.codec.to_config()
+        if own != other:
+            raise InputError(
+                f"source and data are normalised each in its own way, {own} and {other}: pairs of "
+                "a file need one; use a coupling of batches, such as coupling=exact_assignment"
+            )
     solver = Sinkhorn(cfg.tolerance, cfg.max_sweeps)
     rounds = PairRounds(
         x_1,

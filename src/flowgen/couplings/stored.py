@@ -49,6 +49,23 @@ class Stored:
         self._x_1: Tensor | None = None
         self._label: Tensor | None = None
 
+    def check_source(self, source: Source) -> None:
+        """Look at the source that samples will start from.
+
+        Args:
+            source: Of the run, in the model's space.
+
+        Raises:
+            InputError: If its noise is not that of the file, as where source and data are sets of
+                data with a normalisation each.
+        """
+        if not self.pairs.fits(source):
+            raise InputError(
+                "the pairs draw rows of the source in its own normalisation, and the model sees "
+                "them in that of the data: use coupling=exact_assignment or another that pairs "
+                "batches"
+            )
+
     def use(self, x_1: Float[Tensor, "n *d"], label: Tensor | None, digest: str) -> None:
         """Take the training set.
 
