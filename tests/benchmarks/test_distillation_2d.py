@@ -14,7 +14,9 @@ SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "distillation_2d.p
 
 @pytest.fixture(scope="module")
 def script():
-    return runpy.run_path(str(SCRIPT))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(SCRIPT.parent))
+        return runpy.run_path(str(SCRIPT))
 
 
 @pytest.fixture
