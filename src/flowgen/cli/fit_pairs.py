@@ -47,13 +47,12 @@ def run(cfg: DictConfig) -> Path:
     x_1, label, digest = training_set(data, cfg.device)
     source = make(cfg.source, "source")
     check_shapes(source, x_1)
-    if isinstance(source, DataSource) and source.codec is not None:
-        own, other = source.codec.to_config(), data.codec.to_config()
-        if own != other:
-            raise InputError(
-                f"source and data are normalised each in its own way, {own} and {other}: pairs of "
-                "a file need one; use a coupling of batches, such as coupling=exact_assignment"
-            )
+    own = source.codec if isinstance(source, DataSource) else None
+    if own is not None and own.to_config() != data.codec.to_config():
+        raise InputError(
+            "source and data are normalised each in its own way, and pairs of a file need one: use "
+            "a coupling of batches, such as coupling=exact_assignment"
+        )
     solver = Sinkhorn(cfg.tolerance, cfg.max_sweeps)
     rounds = PairRounds(
         x_1,

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from flowgen.cli.assemble import make
 from flowgen.cli.console import say
 from flowgen.core import FlowMap, InputError, Pair, VelocityField, generator_for
-from flowgen.distill import Frozen, VelocityDistillation
+from flowgen.distill import Frozen
 from flowgen.models import (
     GUIDANCE,
     PROMPT,
@@ -156,10 +156,11 @@ def fill_weights(flow: FlowModule, cfg: DictConfig) -> None:
     Raises:
         InputError: If the weights do not fit, or the method goes on with a student.
     """
-    if isinstance(flow.objective, VelocityDistillation):
+    before = getattr(flow.objective, "continues", None)
+    if before is not None:
         raise InputError(
-            "velocity distillation alone goes on with a student that leads to the data, which the "
-            "teacher does not: give checkpoint=<run of distill=velocity_matching>"
+            "this method goes on with a student, which the teacher is not: give "
+            f"checkpoint=<run of distill={before}>"
         )
     state = dict(teacher_of(cfg).field.state_dict())
     own = flow.pipeline.field.state_dict()

@@ -75,12 +75,16 @@ class VelocityDistillation(nn.Module):
     Attributes:
         total_steps: Optimiser steps of the run, which ramps are a share of; None until it is told,
             and ramps are over.
+        continues: The method whose student this goes on with where it is the whole objective: from
+            a teacher alone there is no map to improve.
 
     Raises:
         InputError: If the path has noise of its own.
 
     Source: Zhou et al. 2025, arXiv 2509.04406, theorem 2 and the released code.
     """
+
+    continues: str = "velocity_matching"
 
     def __init__(
         self,
