@@ -1,4 +1,7 @@
-"""Couplings on an accelerator pair the rows that they pair on the CPU, and leave them there."""
+"""Couplings on an accelerator pair the rows that they pair on the CPU, and leave them there.
+
+On the CPU the same tests say that the draws follow from the generator alone.
+"""
 
 from functools import partial
 
@@ -74,4 +77,5 @@ def test_where_no_matrix_of_costs_is_held_the_pairs_cost_the_same(device, n):
         for most in (n * n, n * n // 16)
     ]
     costs = [float(pair.stats["coupling/cost"]) for pair in pairs]
-    assert costs[0] == pytest.approx(costs[1], rel=1e-2)
+    # Rounding in another order may draw another partner for a row in a thousand; on CPUs for none.
+    assert costs[0] == pytest.approx(costs[1], rel=1e-6 if device == "cpu" else 1e-3)

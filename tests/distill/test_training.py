@@ -45,17 +45,19 @@ def test_velocity_matching_arrives_and_a_biased_tangent_does_not(teacher):
     assert mean_error(student()) > 0.5
     plain = Eulerian(PATH, ToEdge(LATE), teacher)
     assert ends_by(student(), plain) < 0.05
-    whole = Eulerian(PATH, ToEdge(LATE), teacher, tangent=Normalised(0.1, Ramp(0.3)))
-    assert ends_by(student(), whole) < 0.05
-    biased = Eulerian(PATH, ToEdge(LATE), teacher, tangent=NormalisedDerivative(0.1))
-    assert ends_by(student(), biased, 800) > 0.3
+    ramp = Ramp(0.3)
+    whole = Eulerian(PATH, ToEdge(LATE), teacher, tangent=Normalised(0.1, ramp))
+    assert ends_by(student(), whole, 1200) < 0.05
+    biased = Eulerian(PATH, ToEdge(LATE), teacher, tangent=NormalisedDerivative(0.1, ramp))
+    assert ends_by(student(), biased, 1200) > 0.3
 
 
 @pytest.mark.slow
-def test_differences_do_as_well_as_derivatives(teacher):
+@pytest.mark.parametrize("tangent", [None, Normalised(0.1, Ramp(0.3))], ids=["plain", "whole"])
+def test_differences_do_as_well_as_derivatives(tangent, teacher):
     intervals = ToEdge(LATE, margin=0.01)
-    objective = Eulerian(PATH, intervals, teacher, derivative=Difference(0.01))
-    assert ends_by(student(), objective) < 0.05
+    objective = Eulerian(PATH, intervals, teacher, derivative=Difference(0.01), tangent=tangent)
+    assert ends_by(student(), objective, 1200) < 0.05
 
 
 class TimeLeft:
@@ -74,13 +76,16 @@ def test_continuous_consistency_arrives(teacher):
 
 @pytest.mark.slow
 def test_velocity_distillation_leaves_the_map_where_it_is_and_alone_makes_none(teacher):
-    """At full weight from the first step, as published; from the teacher alone it is nothing."""
+    """At full weight from the first step, as published, with a network smooth in time.
+
+    Alone it is nothing after as many steps as take velocity matching to 0.04 from the same start.
+    """
     parts = {
         "matching": Part(Eulerian(PATH, ToEdge(), teacher)),
         "distillation": Part(VelocityDistillation(PATH, oracle())),
     }
-    assert ends_by(smooth_student(), Together(parts), 2500) < 0.08
-    assert ends_by(smooth_student(), VelocityDistillation(PATH, oracle()), 500) > 0.08
+    assert ends_by(smooth_student(), Together(parts), 6000) < 0.05
+    assert ends_by(smooth_student(), VelocityDistillation(PATH, oracle()), 2500) > 0.05
 
 
 @pytest.mark.slow
@@ -92,20 +97,20 @@ def test_maps_between_any_times_arrive_in_one_jump_and_in_two(kind, teacher):
         "lagrangian": Lagrangian(PATH, few, teacher, teacher),
         "self-distilled": Lagrangian(PATH, many, teacher, OfStudent()),
     }
-    bound = 0.05 if kind == "eulerian" else 0.06
+    steps, bound = (3000, 0.04) if kind == "eulerian" else (1000, 0.06)
     field = student(anywhere=True)
-    assert ends_by(field, objectives[kind]) < bound
+    assert ends_by(field, objectives[kind], steps) < bound
     assert mean_error(field, 2) < bound
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("kind", "steps", "bound"), [("plain", 2500, 0.2), ("improved", 1200, 0.12)]
-)
-def test_mean_flow_arrives_from_data_alone(kind, steps, bound):
-    """Targets are velocities of pairs and scatter; the first would need four times the steps."""
-    about = {"along": OfStudent(), "diagonal": 1.0} if kind == "improved" else {}
+@pytest.mark.parametrize("kind", ["plain", "improved"])
+def test_mean_flow_arrives_from_data_alone(kind):
+    """Targets are velocities of pairs and scatter: the first needs more steps for it."""
+    objective, steps = Eulerian(PATH, TwoTimes(diagonal=0.75), OfData()), 4000
+    if kind == "improved":
+        about = {"along": OfStudent(), "diagonal": 1.0}
+        objective, steps = Eulerian(PATH, TwoTimes(diagonal=0.5), OfData(), **about), 1200
     field = student(anywhere=True)
-    objective = Eulerian(PATH, TwoTimes(diagonal=0.5), OfData(), **about)
-    assert ends_by(field, objective, steps) < bound
-    assert mean_error(field, 2) < bound
+    assert ends_by(field, objective, steps) < 0.12
+    assert mean_error(field, 2) < 0.12
