@@ -65,7 +65,8 @@ def run(cfg: DictConfig) -> Path:
     from flowgen.cli.few_steps import check_table, write_table
     from flowgen.cli.fit_coupling import training_set
     from flowgen.cli.pretrained import check_latents, fill_pretrained, start_pretrained
-    from flowgen.cli.resume import Start, automatic, config_of_run, resumed
+    from flowgen.cli.resume import Start, automatic, resumed
+    from flowgen.cli.same_run import config_of_run
     from flowgen.cli.session import session
     from flowgen.core import DataCoupling, InputError
     from flowgen.data import learnt_from

@@ -14,9 +14,10 @@ from flowgen.data.image_folder import ImageFolder
 from flowgen.data.labelled_images import LabelledImages
 from flowgen.data.latent_codec import LatentCodec
 from flowgen.data.latents import Header, LatentData
-from flowgen.data.loading import Batches, EpochSampler, loader, stream
+from flowgen.data.loading import loader, stream
 from flowgen.data.mixtures import EightGaussians, Mixture
 from flowgen.data.mnist5k import MNIST5k
+from flowgen.data.order import Batches, EpochSampler
 from flowgen.data.points import PointData
 from flowgen.data.protocol import Batch, Codec, DataSet, Split, learnt_from
 from flowgen.data.sources import Gaussian
