@@ -38,7 +38,7 @@ SETTINGS = (
     *("trainer=cpu", f"trainer.log_every_n_steps={TURN}", "callbacks=quiet", "threads=1"),
     *(f"+callbacks.turns._target_={__name__}.Turns", "logger=csv"),
 )
-PATHS: dict[str, tuple[str, ...]] = {"flowgen": ()}
+PATHS = {"flowgen": (), "flowgen, compile=step": ("compile=step",)}
 
 
 class Bare:

@@ -167,7 +167,7 @@ def test_a_run_keeps_what_was_decided_and_samples_stay_close(tmp_path, monkeypat
     assert main([*sample, "precision=16"]) == 2
     assert "precision must be 32-true, bf16-mixed or null" in capsys.readouterr().err
     assert main([*TRAIN, "compile=perhaps"]) == 2
-    assert "compile must be true, false or null" in capsys.readouterr().err
+    assert "compile must be true, false, step or null" in capsys.readouterr().err
 
 
 def test_states_and_weights_stay_in_float32():

@@ -5,7 +5,6 @@ the same everywhere; what the machine is good at comes second. What was decided 
 config of the run, and a run goes on with it wherever that is.
 """
 
-import os
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from flowgen.cli.compiling import can_compile
+from flowgen.cli.placement import alone, on_cpu, processes
 from flowgen.core import FlowMap, InputError, cpu_prefers_bfloat16
 from flowgen.models import DiT, MMDiT, UNet, UNet2D, UViT
 from flowgen.pipeline import Pipeline
@@ -59,7 +59,7 @@ def fill_choices(cfg: DictConfig, pipeline: Pipeline) -> None:
     operations = evaluation_operations(pipeline) * cfg.data.batch_size
     step = _PASSES * operations
     here = on_cpu(cfg.trainer.accelerator)
-    plain = cfg.teacher is None and _alone(cfg.trainer)
+    plain = cfg.teacher is None and alone(cfg.trainer)
     network = pipeline.field.network
     if cfg.trainer.precision is None:
         if here:
@@ -108,7 +108,7 @@ def sampling_in_half(precision: Any, pipeline: Pipeline, at_once: int) -> bool:
         return precision == HALF
     field = pipeline.field
     # The few jumps of a flow map have no later step that mends them.
-    if pipeline.device.type != "cpu" or isinstance(field, FlowMap) or _world() > 1:
+    if pipeline.device.type != "cpu" or isinstance(field, FlowMap) or processes() > 1:
         return False
     if not isinstance(field.network, PROFIT):
         return False
@@ -129,24 +129,7 @@ def evaluation_operations(pipeline: Pipeline) -> int:
     return counter.get_total_flops()
 
 
-def on_cpu(accelerator: str) -> bool:
-    """Return whether an accelerator of Lightning's is the CPU of this machine."""
-    gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
-    return accelerator == "cpu" or (accelerator == "auto" and not gpu)
-
-
 @cache
 def usual_threads() -> int:
     """Return the CPU threads that torch had before flowgen chose any: one for each core."""
     return torch.get_num_threads()
-
-
-def _alone(trainer: DictConfig) -> bool:
-    """Whether one process trains; several would have to agree on what they measure."""
-    return (
-        _world() == 1 and trainer.devices in (1, "1", "auto") and trainer.get("num_nodes", 1) == 1
-    )
-
-
-def _world() -> int:
-    return int(os.environ.get("WORLD_SIZE", "1"))

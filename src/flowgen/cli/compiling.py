@@ -1,13 +1,17 @@
-"""``compile=true``: torch.compile on the network, refused at once where it cannot work."""
+"""``compile=true`` and ``compile=step``: torch.compile, refused at once where it cannot work."""
 
 import logging
 import os
 import shutil
+from collections.abc import Mapping
 
 import torch
+from omegaconf import DictConfig
 from torch import Tensor, nn
 
+from flowgen.cli.placement import alone, on_cpu
 from flowgen.core import InputError, cache_folder
+from flowgen.training import FlowModule
 
 COMPILERS = ("g++", "c++", "clang++", "cl")
 """C++ compilers that torch can use, in the order they are looked for; ``$CXX`` comes first."""
@@ -56,12 +60,53 @@ def compile_network(network: nn.Module) -> None:
     Raises:
         InputError: If no C++ compiler is found.
     """
-    if find_compiler() is None:
-        raise InputError(
-            "compile=true needs a C++ compiler and none is found: install g++, set CXX, or leave "
-            "compile=false"
-        )
-    keep_cache()
+    _check_compiler("true")
     blocks = getattr(network, "blocks", None)
     for part in blocks if isinstance(blocks, nn.ModuleList) else [network]:
         part.compile()
+
+
+def compile_step(cfg: DictConfig, flow: FlowModule, rows: Mapping[str, Tensor]) -> None:
+    """Have the loss and its gradient computed by one compiled graph (``compile=step``).
+
+    Args:
+        cfg: Of the training, with every choice made.
+        flow: What trains.
+        rows: As many rows of data as are paired together.
+
+    Raises:
+        InputError: If the run is not one process on a CPU in float32, checks values at every step,
+            has micro-batches or an objective that does not compute the same at every step; or no
+            C++ compiler is found.
+    """
+    if not (on_cpu(cfg.trainer.accelerator) and alone(cfg.trainer)):
+        raise InputError(
+            "compile=step is for small networks in one process on a CPU: add trainer=cpu, or use "
+            "compile=true"
+        )
+    if cfg.debug:
+        raise InputError(
+            "debug=true looks at values inside the step, where compile=step lets nobody look: give "
+            "one of them"
+        )
+    if cfg.micro_batch is not None:
+        raise InputError(
+            "micro_batch is for batches that do not fit, compile=step for tiny networks: give one "
+            "of them"
+        )
+    if cfg.trainer.precision != "32-true":
+        raise InputError(
+            f"compile=step computes in float32: add trainer.precision=32-true instead of "
+            f"{cfg.trainer.precision}, or use compile=true"
+        )
+    _check_compiler("step")
+    flow.use_one_graph(rows, cfg.data.batch_size)
+
+
+def _check_compiler(choice: str) -> None:
+    if find_compiler() is None:
+        raise InputError(
+            f"compile={choice} needs a C++ compiler and none is found: install g++, set CXX, or "
+            "leave compile=false"
+        )
+    keep_cache()

@@ -135,11 +135,11 @@ def kernels() -> Iterator[Finding]:
         yield Finding("ok", f"products in bfloat16 are {faster} than in float32 on this CPU")
     compiler = find_compiler()
     if compiler:
-        yield Finding("ok", f"compile=true: C++ compiler {compiler}")
+        yield Finding("ok", f"compile=true and compile=step: C++ compiler {compiler}")
     else:
         yield Finding(
             "note",
-            "compile=true needs a C++ compiler, and none is found",
+            "compile=true and compile=step need a C++ compiler, and none is found",
             "install g++, or set CXX",
         )
 

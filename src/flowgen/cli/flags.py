@@ -8,6 +8,7 @@ from typing import NoReturn
 from flowgen.cli.config_tree import ConfigTree
 from flowgen.cli.errors import UsageError
 from flowgen.cli.suggest import did_you_mean
+from flowgen.cli.text_values import as_text
 
 _SHORT_FORMS = {"--dry-run": "dry_run=true"}
 _UNCHECKED = {"hydra_help", "shell_completion", "experimental_rerun"}
@@ -49,7 +50,7 @@ def parse_flags(words: Sequence[str], config_name: str, folder: Path) -> Flags:
     """
     from hydra._internal.utils import get_args_parser
 
-    words = [_SHORT_FORMS.get(word, word) for word in words]
+    words = as_text(_SHORT_FORMS.get(word, word) for word in words)
     parser = get_args_parser()
 
     def fail(message: str) -> NoReturn:

@@ -59,7 +59,7 @@ def run(cfg: DictConfig) -> Path:
         module,
     )
     from flowgen.cli.automatic import fill_choices, keep_choices, usual_threads
-    from flowgen.cli.compiling import compile_network
+    from flowgen.cli.compiling import compile_network, compile_step
     from flowgen.cli.conditions import use_data
     from flowgen.cli.dry_run import dry_run
     from flowgen.cli.few_steps import check_table, write_table
@@ -94,8 +94,8 @@ def run(cfg: DictConfig) -> Path:
     for key in NUMBERS:
         if OmegaConf.select(cfg, key) is None:
             raise InputError(f"{key} must be a number, got null")
-    if cfg.compile not in (None, True, False):
-        raise InputError(f"compile must be true, false or null, got {cfg.compile}")
+    if cfg.compile not in (None, True, False, "step"):
+        raise InputError(f"compile must be true, false, step or null, got {cfg.compile}")
     usual_threads()
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
@@ -105,7 +105,7 @@ def run(cfg: DictConfig) -> Path:
     fill_images(cfg)
     data = data_set(cfg.data, LOADER_KEYS)
     with open_dict(cfg):
-        cfg.name = cfg.name or data.name
+        cfg.name = str(cfg.name or data.name)
     fill_facts(cfg, data)
     if cfg.teacher is not None:
         student.check_data(cfg)
@@ -161,7 +161,9 @@ def run(cfg: DictConfig) -> Path:
         if isinstance(callback, BesideTeacher) and cfg.teacher is not None:
             callback.use(student.guided_teacher_of(cfg))
     flow.rehearse(rows)
-    if cfg.compile:
+    if cfg.compile == "step":
+        compile_step(cfg, flow, rows)
+    elif cfg.compile:
         compile_network(flow.pipeline.field.network)
     added: list[Any] = [Interruption()]
     if wanted is not None:

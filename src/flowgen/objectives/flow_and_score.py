@@ -29,6 +29,7 @@ class FlowAndScore(nn.Module):
     Attributes:
         learns_score: True: the field needs a second network, for the latent noise.
         only_calls: True: the model is only called, so that its weights may lie in shards.
+        steady: True: every step computes the same, so that it can be written down as one graph.
 
     Raises:
         InputError: If the path has no latent noise or ``score_weight`` is not > 0.
@@ -39,6 +40,7 @@ class FlowAndScore(nn.Module):
 
     learns_score: bool = True
     only_calls: bool = True
+    steady: bool = True
 
     def __init__(
         self,

@@ -29,6 +29,7 @@ class FlowMatching(nn.Module):
 
     Attributes:
         only_calls: True: the model is only called, so that its weights may lie in shards.
+        steady: True: every step computes the same, so that it can be written down as one graph.
 
     Raises:
         InputError: If the path has latent noise and the prediction is not the velocity.
@@ -38,6 +39,7 @@ class FlowMatching(nn.Module):
     """
 
     only_calls: bool = True
+    steady: bool = True
 
     def __init__(
         self,

@@ -47,7 +47,7 @@ class Record(TorchDispatchMode):
         """Run an operation and keep its result if it is a draw."""
         del types
         result = func(*args, **(kwargs or {}))
-        name = _name(func)
+        name = name_of(func)
         if name == DROPOUT:
             self._keep(result[1])
         elif name in FRESH or name in FILLED:
@@ -82,7 +82,7 @@ class Repeat(TorchDispatchMode):
             InputError: If the numbers are not those of this code.
         """
         del types
-        name = _name(func)
+        name = name_of(func)
         if name == DROPOUT:
             x, chance = args[0], args[1]
             mask = self._next(x).bool()
@@ -104,5 +104,6 @@ class Repeat(TorchDispatchMode):
         return value.to(like.device)
 
 
-def _name(func: Any) -> str:
+def name_of(func: Any) -> str:
+    """Return the name of an operation, e.g. ``randn``."""
     return str(func.overloadpacket).rpartition(".")[2]

@@ -41,6 +41,7 @@ from flowgen.training.failure import fail
 from flowgen.training.finite import FiniteGuard
 from flowgen.training.loggers import resume_at
 from flowgen.training.micro_batches import chunks
+from flowgen.training.one_graph import COMPARED, OneGraph
 from flowgen.training.optimization import Optimization
 from flowgen.training.pairing import Paired, paired_alone, state_of
 from flowgen.training.phases import Phases, clock_for
@@ -102,6 +103,7 @@ class FlowModule(LightningModule):
         self.automatic_optimization = False
         self.pipeline = pipeline
         self.objective = objective
+        self.one_graph: OneGraph | None = None
         if isinstance(objective, Prepared):
             objective.begin(pipeline.field)
         conditioner = pipeline.conditioner
@@ -165,6 +167,32 @@ class FlowModule(LightningModule):
                 self.critic.rehearse(self.pipeline.field, few, generator)
         if before is not None:
             self.coupling.load_state_dict(before)  # pyright: ignore[reportAttributeAccessIssue]
+
+    def use_one_graph(self, batch: Mapping[str, Tensor], size: int) -> None:
+        """Compute loss and gradient by one compiled graph from now on; on a CPU, in one process.
+
+        Args:
+            batch: As many rows as are paired together; two batches are computed to see that all
+                fits. The coupling is left in the state it was in.
+            size: Rows of a step.
+
+        Raises:
+            InputError: If the objective does not compute the same at every step, or cannot be
+                written down as a graph.
+        """
+        one_graph = OneGraph(self.objective, self.pipeline.field)
+        before = state_of(self.coupling)
+        for number in range(COMPARED):
+            generator = generator_for(self.seed, number)
+            with torch.no_grad():
+                pair = self.dropped(self.pair(batch, generator), generator)
+            few, _ = next(chunks(pair, size))
+            one_graph(self.pipeline.field, few, generator=generator)
+        for parameter in self.learnt():
+            parameter.grad = None
+        if before is not None:
+            self.coupling.load_state_dict(before)  # pyright: ignore[reportAttributeAccessIssue]
+        self.one_graph = one_graph
 
     def learnt(self) -> list[nn.Parameter]:
         """Return what the optimiser changes: the field, and what the objective learns beside it."""
@@ -241,9 +269,10 @@ class FlowModule(LightningModule):
         pair = batch.pair
         losses: list[Loss] = []
         shares: list[Tensor] = []
-        for loss, share, last in self.passes(pair, phases, step):
-            with phases.phase("backward"):
-                optimization.backward(share, last)
+        for loss, share, last in self.passes(pair, phases, step, self.one_graph):
+            if self.one_graph is None:
+                with phases.phase("backward"):
+                    optimization.backward(share, last)
             losses.append(loss.detached())
             shares.append(share.detach())
         total = shares[0] if len(shares) == 1 else torch.stack(shares).sum()
@@ -267,7 +296,9 @@ class FlowModule(LightningModule):
         # Not before the row of the log is written: a signal may end the run right after this.
         self.stepping = False
 
-    def passes(self, pair: Pair, phases: Phases, step: int) -> Iterator[tuple[Loss, Tensor, bool]]:
+    def passes(
+        self, pair: Pair, phases: Phases, step: int, one_graph: OneGraph | None = None
+    ) -> Iterator[tuple[Loss, Tensor, bool]]:
         """Yield the loss of each micro-batch, its share of the batch's mean, and whether it ends.
 
         All randomness follows from ``(seed, number of the batch, rank)``, that of the network's own
@@ -277,7 +308,9 @@ class FlowModule(LightningModule):
             pair: The coupled pairs of the batch.
             phases: Is told how long the forward passes took.
             step: Optimiser steps taken before.
+            one_graph: Computes the objective in its place.
         """
+        objective = one_graph or self.objective
         entropy = (self.seed, self.batches_seen, self.global_rank)
         generator = generator_for(*entropy, device=self.device)
         # Labels are dropped before the batch is split, so that micro-batches change nothing.
@@ -285,9 +318,7 @@ class FlowModule(LightningModule):
         with network_randomness(*entropy, device=self.device):
             for chunk, last in chunks(pair, self.micro_batch):
                 with phases.phase("forward"):
-                    loss = self.objective(
-                        self.pipeline.field, chunk, step=step, generator=generator
-                    )
+                    loss = objective(self.pipeline.field, chunk, step=step, generator=generator)
                     share = loss.total()
                     if chunk is not pair:
                         share = share * (len(chunk) / len(pair))
