@@ -36,6 +36,8 @@ OURS = {
     "flowgen, independent": ["coupling=independent"],
     "flowgen, exact": ["coupling=exact_assignment"],
     "flowgen, exact, in the step": ["coupling=exact_assignment", "pairing.ahead=0"],
+    "flowgen, independent, compile=step": ["coupling=independent", "compile=step"],
+    "flowgen, exact, compile=step": ["coupling=exact_assignment", "compile=step"],
 }
 THEIRS = {
     "torchcfm, independent": "ConditionalFlowMatcher",
@@ -98,7 +100,12 @@ def main() -> None:
                 matcher = getattr(module, kind)(sigma=0.1)
                 times.setdefault(name, []).append(loop(matcher, arguments.steps, seed))
     rate = {name: 1e3 / statistics.median(each) for name, each in times.items()}
-    pairs = [("flowgen, exact", "flowgen, independent"), ("flowgen, exact", "torchcfm, exact")]
+    pairs = [
+        ("flowgen, exact", "flowgen, independent"),
+        ("flowgen, exact, compile=step", "flowgen, independent, compile=step"),
+        ("flowgen, exact", "torchcfm, exact"),
+        ("flowgen, exact, compile=step", "torchcfm, exact"),
+    ]
     found = {
         "flowgen": __version__,
         "torch": torch.__version__,
