@@ -113,6 +113,22 @@ def test_a_small_epsilon_gives_the_assignment_and_a_large_one_independent_pairs(
     assert far.entropy == pytest.approx(1, abs=1e-6)
 
 
+def test_widened_costs_are_those_of_single_precision(generator):
+    """Only the sums over them are double; made anew in double they differ by rounding."""
+    x_0, x_1 = (torch.randn(12, 500, generator=generator) + shift for shift in (0, 3))
+    single = PairCosts(x_0, x_1)
+    wide = single.widened()
+    assert wide.matrix.dtype == wide.a.dtype == wide.row.dtype == torch.float64
+    assert torch.equal(wide.matrix, single.matrix.double())
+    assert wide.std == pytest.approx(single.std, rel=1e-6)
+    fine = wide.double()
+    assert not torch.equal(fine.matrix, wide.matrix)
+    torch.testing.assert_close(fine.matrix, wide.matrix, rtol=1e-4, atol=1e-4)
+    assert torch.equal(fine.matrix, PairCosts(x_0, x_1).double().matrix)
+    with pytest.raises(InputError, match="costs that are held"):
+        PairCosts(x_0, x_1, max_elements=100).widened()
+
+
 def test_single_precision_agrees_with_double(generator):
     """Where single precision is chosen (epsilon >= 0.01 std) it is good to well below 1e-3."""
     x_0, x_1 = clouds(200, 150, 10, generator)

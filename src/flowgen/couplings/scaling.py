@@ -145,11 +145,11 @@ class StoredScaling:
 
     def rows(self, v: Float[Tensor, " m"]) -> Float[Tensor, " n"]:
         """Return ``log sum_j b_j K_ij e^{v_j}``."""
-        return (self.kernel @ (self.b * v.exp())).log()
+        return (self.kernel @ v.exp().mul_(self.b)).log_()
 
     def columns(self, u: Float[Tensor, " n"]) -> Float[Tensor, " m"]:
         """Return ``log sum_i a_i K_ij e^{u_i}``."""
-        return (self.kernel.mT @ (self.a * u.exp())).log()
+        return (self.kernel.mT @ u.exp().mul_(self.a)).log_()
 
     def sweep(
         self, u: Float[Tensor, " n"], v: Float[Tensor, " m"], length: float
@@ -164,8 +164,8 @@ class StoredScaling:
 
 
 def _sweep(around: Scaling, u: Tensor, v: Tensor, length: float) -> tuple[Tensor, Tensor]:
-    u = u + length * (-around.rows(v) - u)
-    return u, v + length * (-around.columns(u) - v)
+    u = torch.lerp(u, around.rows(v).neg_(), length)
+    return u, torch.lerp(v, around.columns(u).neg_(), length)
 
 
 def potential_at(

@@ -26,7 +26,7 @@ _CHECK_EVERY = 10
 _SWEEPS_OF_STAGE = 3
 _STAGE = 0.5
 _SMALL = 2**14
-"""Pairs up to which double precision costs nothing."""
+"""Pairs up to which sums in double precision cost nothing."""
 
 _MOST_DOUBLE = 2**24
 
@@ -52,7 +52,7 @@ class Sinkhorn:
     """Sinkhorn's algorithm with falling epsilon and lengthened steps.
 
     Single precision is used where it suffices: double precision for ``epsilon`` below 0.01 standard
-    deviations of the cost, tolerances below 1e-5 and small sizes.
+    deviations of the cost and tolerances below 1e-5, and for the sums of small sizes.
 
     Args:
         tolerance: L1 error of the marginals to stop at, > 0; 1e-3 is plenty for pairs.
@@ -163,7 +163,9 @@ class Sinkhorn:
     def _precise(self, costs: PairCosts, epsilon: float) -> PairCosts:
         n, m = costs.shape
         fine = epsilon < 0.01 * costs.std and n * m <= _MOST_DOUBLE
-        return costs.double() if fine or self.tolerance < 1e-5 or n * m <= _SMALL else costs
+        if fine or self.tolerance < 1e-5:
+            return costs.double()
+        return costs.widened() if n * m <= _SMALL and costs.held else costs
 
 
 def _absorbed(
