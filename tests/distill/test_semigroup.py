@@ -384,3 +384,16 @@ def test_data_alone_teach_the_velocity_where_there_is_no_length(oracle, generato
     point = PATH.sample(pair, loss.t)
     scatter = (point.v_t - oracle(point.x_t, loss.t)).square().mean(dim=1)
     torch.testing.assert_close(loss.value.detach(), scatter)
+
+
+def test_times_out_of_order_are_told(oracle, generator):
+    """Values are checked in tests and with debug=true."""
+
+    def backwards(n, progress=1.0, *, generator=None, device=None):
+        ones = torch.ones(n)
+        return Triples(0.5 * ones, 0.25 * ones, ones, n)
+
+    objective = Semigroup(PATH, backwards, OwnJump())
+    pair = oracle.sample(4, generator=generator)
+    with pytest.raises(ValueError, match="the first part r - s of an interval must be >="):
+        objective(ExactMap(oracle), pair, generator=generator)

@@ -6,11 +6,14 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from flowgen.core import Condition, FlowMap, InputError, Pair, VelocityField
+from flowgen.core import Condition, FlowMap, InputError, Pair, VelocityField, check_values
 from flowgen.distill.intervals import Intervals, IntervalSampler
 from flowgen.distill.triples import Triples, TripleSampler
 from flowgen.objectives.flow_matching import common_domain
 from flowgen.paths import Path
+
+_ROUNDED = 1e-6
+"""By which times in order may be out of it."""
 
 _MOST_CLASSES = 2**20
 """More than a condition has; three of them fit into 64 bits, and more may at worst collide."""
@@ -73,6 +76,7 @@ def draw_triples(
 
     Raises:
         InputError: If path and model share no time, or the segments are not the model's.
+        ValueError: If the times are not in order and values are checked.
     """
     edges, own = getattr(sampler, "edges", None), getattr(model, "edges", None)
     if own is not None and edges != own:
@@ -81,6 +85,8 @@ def draw_triples(
     found = sampler(len(pair), progress, generator=generator, device=pair.x_1.device)
     dtype = torch.promote_types(found.s.dtype, pair.x_1.dtype)
     s, r, t = (time.to(dtype).clamp(low, high) for time in (found.s, found.r, found.t))
+    check_values("the first part r - s of an interval", r - s, low=-_ROUNDED)
+    check_values("the last part t - r of an interval", t - r, low=-_ROUNDED)
     return Triples(s, r, t, found.apart)
 
 
