@@ -83,6 +83,17 @@ def test_student_starts_as_its_teacher(points, tmp_path):
         torch.testing.assert_close(u, teacher(x, s), rtol=0, atol=1e-6)
 
 
+def test_layers_that_the_teacher_does_not_have_are_named(points, tmp_path, capsys):
+    """The teacher's own network has all it needs; a map to any time is told the length too."""
+    assert distil(points, tmp_path / "own", "distill=one_step") == 0
+    assert "student   starts as its teacher, in all layers" in capsys.readouterr().out
+    assert distil(points, tmp_path / "map", "distill=mean_flow") == 0
+    said = capsys.readouterr().out
+    line = next(each for each in said.splitlines() if each.startswith("student   starts"))
+    assert line.startswith("student   starts as its teacher; new, with no effect yet: ")
+    assert "interval" in line
+
+
 def test_table_has_student_beside_teacher(points, tmp_path, capsys):
     small = [word for word in SMALL if not word.startswith("table")]
     words = ["table.num_samples=64", "table.num_steps=[1,2]", "table.reference_steps=4"]

@@ -142,3 +142,25 @@ def test_a_time_on_an_edge_belongs_to_the_segment_it_begins(dtype):
     begins = torch.tensor([0.0, 0.0, 0.3, 0.3, 0.7, 0.7, 0.7], dtype=dtype)
     assert torch.equal(next_edge(edges, s), ends)
     assert torch.equal(last_edge(edges, s), begins)
+
+
+@pytest.mark.parametrize("part", [0, 1])
+def test_a_segment_map_is_the_identity_at_its_end(part, generator):
+    """``f_k(x, t_{k+1}) = x`` for any network, and something else before."""
+    torch.manual_seed(0)
+    network = MLP((2,), width=16)
+    torch.nn.init.normal_(network.out.weight)
+    edges = (0.0, 0.5, 1.0)
+    field = SegmentField(network.double(), AffinePath(Linear()), Velocity(), edges=edges)
+    x = torch.randn(32, 2, generator=generator, dtype=torch.float64)
+    end = torch.full((32,), edges[part + 1], dtype=torch.float64)
+    moved = []
+    for before in (1e-13, 0.3):
+        s = end - before
+        moved.append((end - s)[:, None] * field.mean_velocity(x, s, end))
+    assert float(moved[0].detach().abs().max()) < 1e-11
+    assert float(moved[1].detach().abs().min(dim=0).values.max()) > 1e-5
+    # At the edge itself the next segment begins.
+    if part == 0:
+        one = torch.ones_like(end)
+        assert float(field.mean_velocity(x, end, one).detach().abs().max()) > 1e-3
