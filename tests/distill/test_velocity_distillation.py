@@ -260,3 +260,18 @@ def test_network_is_moved(generator):
     pair = Pair(torch.zeros(1, 2), torch.zeros(1, 2))
     VelocityDistillation(PATH, oracle)(field, pair, generator=generator).total().backward()
     assert float(field.network.out.bias.grad.abs().sum()) > 0
+
+
+def test_residual_and_tangent_are_told(generator):
+    """Those of the student's own samples: none for the exact map, and the push where it errs."""
+    oracle = GaussianOracle(torch.tensor([2.0, -1.0]), torch.tensor([[0.25, 0.1], [0.1, 0.5]]))
+    pair = oracle.sample(64, generator=generator)
+    objective = VelocityDistillation(PATH, oracle)
+    exact = objective(ExactMap(oracle, (0.0, 1.0)), pair, generator=generator).terms
+    assert float(exact["residual"].max()) < 1e-18
+    wrong = ExactMap(oracle, (0.0, 1.0), error=0.2)
+    loss = objective(wrong, pair, generator=generator)
+    assert loss.terms["residual"].shape == loss.terms["tangent"].shape == (64,)
+    assert float(loss.terms["residual"].min()) > 0
+    # With the plain tangent the loss is the mean square of the push, in two dimensions.
+    torch.testing.assert_close(loss.terms["tangent"], (2 * loss.value.detach()).sqrt())

@@ -23,7 +23,7 @@ from flowgen.distill.eulerian import residual
 from flowgen.distill.generator import Generator, normal
 from flowgen.distill.intervals import ToEdge
 from flowgen.distill.students import draw_intervals, flow_map, progress_of
-from flowgen.distill.tangents import Plain, Tangent
+from flowgen.distill.tangents import Plain, Tangent, norms
 from flowgen.distill.velocities import OfTeacher
 from flowgen.objectives import Constant, TimeSampler, Weighting
 from flowgen.paths import Path
@@ -123,7 +123,8 @@ class VelocityDistillation(nn.Module):
             generator: Draws noise and times.
 
         Returns:
-            The loss ``(b,)`` at the times of the comparison.
+            The loss ``(b,)`` at the times of the comparison, with the terms ``residual`` and
+            ``tangent`` of :class:`Eulerian`, on the student's own samples.
 
         Raises:
             InputError: If the model is no such map.
@@ -137,7 +138,12 @@ class VelocityDistillation(nn.Module):
             v = self.velocity(student, point, pair.cond)
             here = residual(student, point.x_t, found, v, v, self.derivative, pair.cond)
             progress = progress_of(step, self.total_steps)
-            push = self.tangent(v - here.u, here.derivative, found.t - found.s, progress)
+            parts = v - here.u, here.derivative, found.t - found.s, progress
+            push = self.tangent(*parts)
+            terms = {
+                "residual": mean_over_dims(here.value.square()),
+                "tangent": norms(self.tangent.whole(*parts)),
+            }
         moved = x - (x.detach() + push)
         value = self.weighting(found.s, point.coefficients) * mean_over_dims(moved.square())
-        return Loss(value, pair, found.s)
+        return Loss(value, pair, found.s, terms)
