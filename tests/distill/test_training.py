@@ -74,17 +74,28 @@ def test_continuous_consistency_arrives(teacher):
     assert ends_by(smooth_student(), weighted, 2500) < 0.08
 
 
+def both(teacher, weight):
+    return Together(
+        {
+            "matching": Part(Eulerian(PATH, ToEdge(), teacher)),
+            "distillation": Part(VelocityDistillation(PATH, oracle()), weight=weight),
+        }
+    )
+
+
+@pytest.mark.slow
+def test_velocity_distillation_at_a_tenth_leaves_the_map_where_it_is(teacher):
+    """From the first step, with a network smooth in time."""
+    assert ends_by(smooth_student(), both(teacher, 0.1), 6000) < 0.05
+
+
 @pytest.mark.slow
 def test_velocity_distillation_leaves_the_map_where_it_is_and_alone_makes_none(teacher):
     """At full weight from the first step, as published, with a network smooth in time.
 
     Alone it is nothing after as many steps as take velocity matching to 0.04 from the same start.
     """
-    parts = {
-        "matching": Part(Eulerian(PATH, ToEdge(), teacher)),
-        "distillation": Part(VelocityDistillation(PATH, oracle())),
-    }
-    assert ends_by(smooth_student(), Together(parts), 6000) < 0.05
+    assert ends_by(smooth_student(), both(teacher, 1.0), 6000) < 0.05
     assert ends_by(smooth_student(), VelocityDistillation(PATH, oracle()), 2500) > 0.05
 
 
