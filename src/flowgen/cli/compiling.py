@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from omegaconf import DictConfig
@@ -11,7 +12,9 @@ from torch import Tensor, nn
 
 from flowgen.cli.placement import alone, on_cpu
 from flowgen.core import InputError, cache_folder
-from flowgen.training import FlowModule
+
+if TYPE_CHECKING:
+    from flowgen.training import FlowModule
 
 COMPILERS = ("g++", "c++", "clang++", "cl")
 """C++ compilers that torch can use, in the order they are looked for; ``$CXX`` comes first."""
@@ -66,7 +69,7 @@ def compile_network(network: nn.Module) -> None:
         part.compile()
 
 
-def compile_step(cfg: DictConfig, flow: FlowModule, rows: Mapping[str, Tensor]) -> None:
+def compile_step(cfg: DictConfig, flow: "FlowModule", rows: Mapping[str, Tensor]) -> None:
     """Have the loss and its gradient computed by one compiled graph (``compile=step``).
 
     Args:

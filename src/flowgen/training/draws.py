@@ -5,6 +5,7 @@ be repeated from its seeds alone. What was drawn is therefore kept, in order, an
 the draws when the batch is repeated elsewhere: source, times, dropped labels, dropout.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -26,7 +27,29 @@ DROPOUT = "native_dropout"
 """What an accelerator calls to drop out; a CPU fills a mask by ``bernoulli_`` instead."""
 
 
-class Record(TorchDispatchMode):
+class Draws(TorchDispatchMode, ABC):
+    """Sees every operation inside that draws, and leaves the others alone."""
+
+    @abstractmethod
+    def drawing(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Return the result of an operation that draws."""
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Iterable[Any],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Run an operation."""
+        del types
+        name = name_of(func)
+        if name in FRESH or name in FILLED or name == DROPOUT:
+            return self.drawing(func, args, kwargs or {})
+        return func(*args, **(kwargs or {}))
+
+
+class Record(Draws):
     """Keeps what is drawn inside, in order, on the CPU.
 
     Attributes:
@@ -37,28 +60,15 @@ class Record(TorchDispatchMode):
         super().__init__()
         self.drawn: list[Tensor] = []
 
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Iterable[Any],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """Run an operation and keep its result if it is a draw."""
-        del types
-        result = func(*args, **(kwargs or {}))
-        name = name_of(func)
-        if name == DROPOUT:
-            self._keep(result[1])
-        elif name in FRESH or name in FILLED:
-            self._keep(result)
+    def drawing(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Draw, and keep the result."""
+        result = func(*args, **kwargs)
+        value = result[1] if name_of(func) == DROPOUT else result
+        self.drawn.append(value.detach().to("cpu", copy=True))
         return result
 
-    def _keep(self, value: Tensor) -> None:
-        self.drawn.append(value.detach().to("cpu", copy=True))
 
-
-class Repeat(TorchDispatchMode):
+class Repeat(Draws):
     """Gives what was drawn before in place of what would be drawn inside.
 
     Args:
@@ -69,19 +79,12 @@ class Repeat(TorchDispatchMode):
         super().__init__()
         self._drawn = iter(drawn)
 
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Iterable[Any],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """Run an operation, or give the next numbers if it is a draw.
+    def drawing(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Give the next numbers.
 
         Raises:
             InputError: If the numbers are not those of this code.
         """
-        del types
         name = name_of(func)
         if name == DROPOUT:
             x, chance = args[0], args[1]
@@ -89,8 +92,8 @@ class Repeat(TorchDispatchMode):
             return x * mask / (1 - chance), mask
         if name in FILLED:
             return args[0].copy_(self._next(args[0]))
-        result = func(*args, **(kwargs or {}))
-        return self._next(result).to(result) if name in FRESH else result
+        result = func(*args, **kwargs)
+        return self._next(result).to(result)
 
     def _next(self, like: Tensor) -> Tensor:
         value = next(self._drawn, None)

@@ -8,17 +8,16 @@ for a graph that had kept a number of the batch it was written down from would t
 """
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from flowgen.core import InputError, Loss, Objective, Pair, VelocityField
-from flowgen.training.draws import FILLED, FRESH, name_of
+from flowgen.training.draw_plan import Given, Plan
 
 COMPARED = 2
 """Batches of each shape that are computed in the plain way as well."""
@@ -109,6 +108,7 @@ class OneGraph:
         plan = Plan()
         with plan:
             terms = list(self._both(pair, generator).terms)
+        drawn = plan.draw(generator)
         names = list(_inputs(pair))
 
         def whole(
@@ -116,7 +116,7 @@ class OneGraph:
         ) -> tuple[list[Tensor], Sequence[Tensor | None]]:
             given = dict(zip(self._names, weights, strict=True))
             batch = _pair(dict(zip(names, rows, strict=True)))
-            with _Given(drawn):
+            with Given(drawn):
                 loss: Loss = torch.func.functional_call(self._both, given, (batch, generator))
             total = loss.total()
             gradients = torch.autograd.grad(total, weights, allow_unused=True)
@@ -124,7 +124,7 @@ class OneGraph:
 
         weights = [each.detach().requires_grad_() for each in self._weights]
         try:
-            written = make_fx(whole)(weights, list(_inputs(pair).values()), plan.drawn)
+            written = make_fx(whole)(weights, list(_inputs(pair).values()), drawn)
         except Exception as error:
             reason = str(error).strip().splitlines() or [type(error).__name__]
             raise InputError(
@@ -164,7 +164,7 @@ class _Outcome(NamedTuple):
 @dataclass
 class _Graph:
     compiled: Callable[..., tuple[list[Tensor], Sequence[Tensor | None]]]
-    plan: "Plan"
+    plan: Plan
     terms: list[str]
     compared: int = 0
 
@@ -177,93 +177,6 @@ class _Graph:
         numbers, gradients = self.compiled(plain, list(inputs.values()), drawn)
         total, value, t, *terms = numbers
         return _Outcome(total, value, t, dict(zip(self.terms, terms, strict=True)), gradients)
-
-
-class _Draw(NamedTuple):
-    """An operation that draws: what it is called with, but for generator and target."""
-
-    call: Callable[..., Tensor]
-    args: Sequence[Any]
-    kwargs: Mapping[str, Any]
-    own: bool
-    target: tuple[torch.Size, torch.dtype] | None
-
-
-class Plan(TorchDispatchMode):
-    """Writes down what is drawn inside, so that it can be drawn again, with other numbers.
-
-    Attributes:
-        drawn: What was drawn inside.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.drawn: list[Tensor] = []
-        self._draws: list[_Draw] = []
-
-    def draw(self, generator: torch.Generator) -> list[Tensor]:
-        """Return fresh numbers, in order.
-
-        Args:
-            generator: In place of the one that was used inside; the global one stays itself.
-        """
-        found = []
-        for call, args, kwargs, own, target in self._draws:
-            place = () if target is None else (torch.empty(target[0], dtype=target[1]),)
-            given = {**kwargs, "generator": generator} if own else kwargs
-            found.append(call(*place, *args, **given))
-        return found
-
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Iterable[Any],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """Run an operation and write it down if it is a draw.
-
-        Raises:
-            InputError: If what it draws depends on numbers of the batch.
-        """
-        del types
-        given = dict(kwargs or {})
-        result = func(*args, **given)
-        name = name_of(func)
-        if name not in FRESH and name not in FILLED:
-            return result
-        filled = name in FILLED
-        rest = args[1:] if filled else args
-        if any(isinstance(each, Tensor) for each in (*rest, *given.values())):
-            raise InputError(f"compile=step cannot draw {name} before the batch is looked at")
-        own = given.pop("generator", None) is not None
-        target = (result.shape, result.dtype) if filled else None
-        self._draws.append(_Draw(func, rest, given, own, target))
-        self.drawn.append(result.detach().clone())
-        return result
-
-
-class _Given(TorchDispatchMode):
-    """Gives numbers in place of draws, none of which is made."""
-
-    def __init__(self, drawn: Iterable[Tensor]) -> None:
-        super().__init__()
-        self._drawn = iter(drawn)
-
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Iterable[Any],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        del types
-        name = name_of(func)
-        if name in FRESH:
-            return next(self._drawn)
-        if name in FILLED:
-            return args[0].copy_(next(self._drawn))
-        return func(*args, **(kwargs or {}))
 
 
 @contextlib.contextmanager
