@@ -11,9 +11,9 @@ take them from one set, made before. Measured of 1000 samples at 1, 2, 4 and 8 e
 unguided, against 2000 held-out images: Frechet and kernel distance of EfficientNet-Lite0 features,
 precision and recall; beside them the teacher's own Euler steps and its best (50 evaluations);
 seconds a step (the median of metrics.csv) and the peak of resident memory of the training, mostly
-the interpreter's. What is in the file is not measured again. Two to
-thirty minutes a method and seed on one core (those with critics take longest), a quarter of an hour
-for a teacher; with --gpu a larger recipe for one GPU.
+the interpreter's. What is in the file is not measured again. Two to thirty minutes a method and
+seed on one core (those with critics take longest), a quarter of an hour for a teacher; with --gpu a
+larger recipe for one GPU.
 """
 
 import argparse
